@@ -332,6 +332,7 @@ counter_delta = Table(
     *_measures(),
     Column("valid_from", TIME),
     Index(None, "batch_id"),
+    Index(None, "valid_from", postgresql_where=text("valid_from IS NOT NULL")),
 )
 
 counter = Table(
@@ -354,7 +355,7 @@ fold = Table(
     metadata,
     Column("one", Boolean, primary_key=True, server_default="true"),
     Column("through", BigInteger, nullable=False, server_default="0"),
-    Column("checkpoint", BigInteger, nullable=False, server_default="0"),
+    Column("rows_since_checkpoint", BigInteger, nullable=False, server_default="0"),
     CheckConstraint("one", name="one"),
 )
 

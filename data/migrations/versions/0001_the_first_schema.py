@@ -100,6 +100,13 @@ def upgrade() -> None:
         sa.Column("valid_from", sa.DateTime(timezone=True), nullable=True),
     )
     op.create_index(op.f("ix_counter_delta_batch_id"), "counter_delta", ["batch_id"], unique=False)
+    op.create_index(
+        op.f("ix_counter_delta_valid_from"),
+        "counter_delta",
+        ["valid_from"],
+        unique=False,
+        postgresql_where=sa.text("valid_from IS NOT NULL"),
+    )
     op.create_table(
         "division_version",
         sa.Column("id", sa.Integer(), sa.Identity(always=False), nullable=False),
@@ -123,7 +130,7 @@ def upgrade() -> None:
         "fold",
         sa.Column("one", sa.Boolean(), server_default="true", nullable=False),
         sa.Column("through", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("checkpoint", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("rows_since_checkpoint", sa.BigInteger(), server_default="0", nullable=False),
         sa.CheckConstraint("one", name=op.f("ck_fold_one")),
         sa.PrimaryKeyConstraint("one", name=op.f("pk_fold")),
     )

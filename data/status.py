@@ -1,0 +1,321 @@
+"""Status events: from parsed objects to ledger, log, current state and counters, exactly once.
+
+docs/meanings.md: "Partial input" (good rows are taken, bad ones listed), "Time" (the greatest
+`observed_at` wins, ties go to the graver state, then to `event_id`; more than 5 minutes ahead of
+receipt is kept but never applied), "Sequence".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+import rfc8785
+from sqlalchemy import Engine, text
+
+from data.database import Write, writing
+from data.times import parse_time
+from geo.errors import Fault, InvalidInput
+
+STATES = frozenset({"up", "degraded", "down", "unknown"})
+MAX_EVENTS = 100_000
+MAX_ID_LENGTH = 128
+INVENTORY_LOCK = 7103
+
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass
+class Receipt:
+    """What became of a batch. `rejected` rows are 1-based; `sequence` is that of the commit."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: list[Fault] = field(default_factory=list)
+    sequence: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "accepted": self.accepted,
+            "duplicates": self.duplicates,
+            "rejected": [
+                {"row": f.row, "reason": f.reason, **({"field": f.field} if f.field else {})}
+                for f in sorted(self.rejected, key=lambda f: f.row or 0)
+            ],
+            "sequence": self.sequence,
+        }
+
+
+@dataclass
+class _Rows:
+    """Columns of the valid events of one batch, keyed by `event_key` (first occurrence wins)."""
+
+    row: list[int] = field(default_factory=list)
+    key: list[UUID] = field(default_factory=list)
+    event_id: list[str] = field(default_factory=list)
+    facility_id: list[str] = field(default_factory=list)
+    state: list[str] = field(default_factory=list)
+    observed_at: list[datetime] = field(default_factory=list)
+    cause: list[str | None] = field(default_factory=list)
+    sha256: list[bytes] = field(default_factory=list)
+
+
+def event_key(event_id: str) -> UUID:
+    """The ledger's 128-bit key of an id: itself if a canonical UUID, else of its SHA-256."""
+    if len(event_id) == 36 and event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
+        digits = event_id.replace("-", "")
+        if len(digits) == 32 and _HEX.issuperset(digits):
+            return UUID(int=int(digits, 16))
+    return UUID(bytes=hashlib.sha256(event_id.encode()).digest()[:16])
+
+
+def canonical_sha256(body: Any) -> bytes:
+    """SHA-256 of the RFC 8785 form of a JSON value: what "same body" means."""
+    return hashlib.sha256(rfc8785.dumps(body)).digest()
+
+
+def _event_sha256(event: dict[str, Any]) -> bytes:
+    # With string values only, sorted compact UTF-8 JSON is RFC 8785 (ASCII keys sort alike).
+    if all(type(v) is str for v in event.values()) and all(k.isascii() for k in event):
+        return hashlib.sha256(orjson.dumps(event, option=orjson.OPT_SORT_KEYS)).digest()
+    return canonical_sha256(event)
+
+
+def _identifier_fault(value: Any, name: str, row: int) -> Fault | None:
+    if type(value) is not str or not value:
+        return Fault(f"{name} must be a non-empty string", row, name)
+    if len(value) > MAX_ID_LENGTH:
+        return Fault(f"{name} is longer than {MAX_ID_LENGTH} characters", row, name)
+    if not value.isprintable():
+        return Fault(f"{name} holds a control character", row, name)
+    return None
+
+
+def _validate(events: Sequence[Any], receipt: Receipt) -> _Rows:
+    """Split a batch into valid rows and rejects; repeats inside the batch are settled here."""
+    rows = _Rows()
+    seen: dict[UUID, bytes] = {}
+    for number, event in enumerate(events, 1):
+        fault = _event_fault(event, number)
+        if fault is not None:
+            receipt.rejected.append(fault)
+            continue
+        key = event_key(event["event_id"])
+        sha = _event_sha256(event)
+        earlier = seen.setdefault(key, sha)
+        if earlier is not sha:
+            if earlier == sha:
+                receipt.duplicates += 1
+            else:
+                receipt.rejected.append(_conflict(number))
+            continue
+        rows.row.append(number)
+        rows.key.append(key)
+        rows.event_id.append(event["event_id"])
+        rows.facility_id.append(event["facility_id"])
+        rows.state.append(event["state"])
+        rows.observed_at.append(parse_time(event["observed_at"]))
+        rows.cause.append(event.get("cause"))
+        rows.sha256.append(sha)
+    return rows
+
+
+def _event_fault(event: Any, row: int) -> Fault | None:
+    if type(event) is not dict:
+        return Fault("an event is an object with event_id, facility_id, state, observed_at", row)
+    fault = _identifier_fault(event.get("event_id"), "event_id", row)
+    fault = fault or _identifier_fault(event.get("facility_id"), "facility_id", row)
+    if fault:
+        return fault
+    state = event.get("state")
+    if type(state) is not str or state not in STATES:
+        return Fault("state must be one of up, degraded, down, unknown", row, "state")
+    try:
+        parse_time(event.get("observed_at"))
+    except ValueError as error:
+        return Fault(str(error), row, "observed_at")
+    cause = event.get("cause")
+    if cause is not None and (type(cause) is not str or len(cause) > 200 or "\x00" in cause):
+        return Fault("cause must be a text of at most 200 characters", row, "cause")
+    return None
+
+
+def _conflict(row: int) -> Fault:
+    return Fault("conflict: this event_id was accepted before with another body", row, "event_id")
+
+
+_STORE = text("""
+WITH incoming AS (
+    SELECT * FROM unnest(CAST(:row AS int[]), CAST(:key AS uuid[]), CAST(:event_id AS text[]),
+        CAST(:facility_id AS text[]), CAST(:state AS text[]), CAST(:observed_at AS timestamptz[]),
+        CAST(:cause AS text[]), CAST(:sha256 AS bytea[]))
+        AS t(row, key, event_id, facility_id, state, observed_at, cause, sha256)
+), found AS (
+    SELECT i.*, f.pk, f.operator, f.kind
+    FROM incoming i LEFT JOIN facility f ON f.facility_id = i.facility_id COLLATE "C"
+), allowed AS (
+    SELECT * FROM found
+    WHERE pk IS NULL OR :any_operator OR operator = ANY (CAST(:operators AS text[]))
+), ledgered AS (
+    INSERT INTO status_ledger (event_key, body_sha256)
+    SELECT key, sha256 FROM allowed ORDER BY key
+    ON CONFLICT (event_key) DO NOTHING RETURNING event_key
+), fresh AS (
+    SELECT a.*, a.observed_at > :opened_at + interval '5 minutes' AS future
+    FROM allowed a JOIN ledgered l ON l.event_key = a.key
+), logged AS (
+    INSERT INTO status_log (received_at, batch_id, row, event_id, facility_id, facility_pk, state,
+                            observed_at, cause, future)
+    SELECT :opened_at, :batch, row, event_id, facility_id, pk, CAST(state AS status_state),
+           observed_at, cause, future
+    FROM fresh
+), reported AS (
+    INSERT INTO source_report (batch_id, operator, kind, channel, observed_at)
+    SELECT :batch, operator, kind, 'site', max(observed_at) FILTER (WHERE NOT future)
+    FROM fresh WHERE pk IS NOT NULL GROUP BY operator, kind
+)
+SELECT f.row, f.pk IS NULL OR :any_operator OR f.operator = ANY (CAST(:operators AS text[])) AS mine
+FROM found f LEFT JOIN ledgered l ON l.event_key = f.key
+WHERE l.event_key IS NULL
+""")
+
+#: Rows are locked in order of their key before any is changed, so that writers cannot deadlock.
+_LOCK = text("""
+SELECT count(*) FROM (
+    SELECT 1 FROM facility_state
+    WHERE facility_pk IN (SELECT facility_pk FROM status_log
+        WHERE batch_id = :batch AND received_at = :opened_at AND NOT future)
+    ORDER BY facility_pk FOR NO KEY UPDATE
+) locked
+""")
+
+_APPLY = text("""
+UPDATE facility_state s
+SET state = n.state, observed_at = n.observed_at, event_id = n.event_id, batch_id = :batch
+FROM (
+    SELECT DISTINCT ON (facility_pk) facility_pk, state, observed_at, event_id
+    FROM status_log
+    WHERE batch_id = :batch AND received_at = :opened_at
+      AND NOT future AND facility_pk IS NOT NULL
+    ORDER BY facility_pk, observed_at DESC, state DESC, event_id DESC
+) n
+WHERE s.facility_pk = n.facility_pk
+  AND (n.observed_at, n.state, n.event_id) > (s.observed_at, s.state, s.event_id)
+""")
+
+
+def ingest_status(
+    engine: Engine,
+    events: Sequence[Any],
+    *,
+    body: bytes,
+    account: str,
+    operators: Sequence[str] = ("*",),
+    content_type: str = "application/json",
+) -> Receipt:
+    """Store a batch of status events; returns after COMMIT, when it is durable.
+
+    `events` are the parsed objects of `body`, in order. An empty batch is a heartbeat of the
+    account's operators. Raises InvalidInput (too many events); single bad events are `rejected`.
+    """
+    if len(events) > MAX_EVENTS:
+        raise InvalidInput(f"at most {MAX_EVENTS} events in one request, not {len(events)}")
+    receipt = Receipt()
+    rows = _validate(events, receipt)
+    if events and not rows.row:
+        receipt.sequence = _newest(engine)
+        return receipt
+    with writing(
+        engine,
+        channel="status",
+        account=account,
+        body=body,
+        content_type=content_type,
+        request={"operators": list(operators)},
+    ) as write:
+        if not events:
+            _heartbeat(write, operators)
+        else:
+            _store(write, rows, receipt, operators)
+    receipt.sequence = write.sequence if write.sequence is not None else _newest(engine)
+    return receipt
+
+
+def _store(write: Write, rows: _Rows, receipt: Receipt, operators: Sequence[str]) -> None:
+    connection = write.connection
+    connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({INVENTORY_LOCK})"))
+    key = {"batch": write.batch_id, "opened_at": write.opened_at}
+    refused = connection.execute(
+        _STORE,
+        {
+            **vars(rows),
+            **key,
+            "any_operator": "*" in operators,
+            "operators": list(operators),
+        },
+    ).all()
+    accepted = len(rows.row) - len(refused)
+    repeated: list[int] = []
+    for number, mine in refused:
+        if mine:
+            repeated.append(number)
+        else:
+            reason = "the facility belongs to another operator"
+            receipt.rejected.append(Fault(reason, number, "facility_id"))
+    if repeated:
+        _settle_repeats(write, rows, repeated, receipt)
+    if not accepted:
+        return
+    connection.execute(_LOCK, key)
+    connection.execute(_APPLY, key)
+    receipt.accepted = accepted
+    write.kind = "status"
+    write.detail = {"accepted": accepted}
+
+
+def _settle_repeats(write: Write, rows: _Rows, repeated: list[int], receipt: Receipt) -> None:
+    """Tell duplicates from conflicts: a new statement sees what a concurrent writer committed."""
+    position = {number: i for i, number in enumerate(rows.row)}
+    keys = [rows.key[position[number]] for number in repeated]
+    stored: dict[UUID, bytes] = dict(
+        write.connection.execute(
+            text("SELECT event_key, body_sha256 FROM status_ledger WHERE event_key = ANY(:keys)"),
+            {"keys": keys},
+        )
+        .tuples()
+        .all()
+    )
+    for number, key in zip(repeated, keys, strict=True):
+        if bytes(stored[key]) == rows.sha256[position[number]]:
+            receipt.duplicates += 1
+        else:
+            receipt.rejected.append(_conflict(number))
+
+
+def _heartbeat(write: Write, operators: Sequence[str]) -> None:
+    """Nothing to report, and alive: every source of these operators was heard now."""
+    heard = write.connection.execute(
+        text(
+            "INSERT INTO source_report (batch_id, operator, kind, channel)"
+            " SELECT DISTINCT :batch, operator, kind, 'heartbeat' FROM counter_group"
+            " WHERE :any_operator OR operator = ANY (CAST(:operators AS text[]))"
+        ),
+        {
+            "batch": write.batch_id,
+            "any_operator": "*" in operators,
+            "operators": list(operators),
+        },
+    )
+    if heard.rowcount:
+        write.kind = "heartbeat"
+
+
+def _newest(engine: Engine) -> int:
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT coalesce(max(sequence), 0) FROM change")).scalar()
+    return int(found or 0)
