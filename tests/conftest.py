@@ -1,0 +1,165 @@
+"""Every test process has a real PostGIS of its own, made here and gone at the end.
+
+Without PostgreSQL the tests that need it fail; none is skipped. Databases are copies of a template
+built once by the real migrations. Nothing here or in a test touches `var/`: YUTU_VAR is moved away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from data import postmaster
+from data.cluster import Cluster
+
+FOLDER = "yutu-test-"
+TEMPLATE = "yutu_template"
+# Fast instead of crash-proof, which check_durability refuses unless told that this is a test. Tests
+# of durability start their own cluster without these.
+QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+ROOMY = {"max_connections": "120", "max_wal_size": "1GB", "min_wal_size": "80MB"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_environment() -> Iterator[None]:
+    """No test reads the operator's settings or writes below the checkout's `var/`."""
+    with pytest.MonkeyPatch.context() as patch, _short_folder() as var:
+        for name in [
+            one for one in os.environ if one.startswith("YUTU_") or one in {"PORT", "TLS"}
+        ]:
+            patch.delenv(name)
+        patch.setenv("YUTU_VAR", str(var))
+        patch.setenv("YUTU_ALLOW_UNSAFE", "1")
+        yield
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with a short name that PostgreSQL's system user may enter (tmp_path is neither)."""
+    with _short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The PostgreSQL of this test process; quick, so not crash-proof."""
+    _sweep()
+    with _short_folder() as folder:
+        own = Cluster(folder / "pg", folder / "run", settings=QUICK | ROOMY)
+        own.start()
+        try:
+            yield own
+        finally:
+            own.stop()
+
+
+@pytest.fixture(scope="session")
+def make_database(cluster: Cluster) -> Iterator[Callable[[str | None], str]]:
+    """`make_database(template)` → URL of a new database; None: bare, without even PostGIS.
+
+    `make_database("yutu_template")` copies the migrated one. Dropped at the end of the session.
+    """
+    made: list[str] = []
+
+    def make(template: str | None) -> str:
+        name = f"t_{uuid.uuid4().hex[:12]}"
+        _administer(
+            cluster,
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template or "template0")
+            ),
+        )
+        made.append(name)
+        return cluster.url(name)
+
+    yield make
+    for name in made:
+        drop_database(cluster, cluster.url(name))
+
+
+@pytest.fixture(scope="session")
+def template_database(cluster: Cluster) -> str:
+    """The name of a database brought to the newest schema by the real migrations, without rows."""
+    from data.database import migrate
+
+    cluster.create_database(TEMPLATE)
+    migrate(cluster.url(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture(scope="module")
+def database_url(
+    cluster: Cluster, make_database: Callable[[str | None], str], template_database: str
+) -> Iterator[str]:
+    """The owner's URL of a migrated database shared by the tests of one module."""
+    url = make_database(template_database)
+    yield url
+    drop_database(cluster, url)
+
+
+@pytest.fixture
+def empty_database_url(
+    cluster: Cluster, make_database: Callable[[str | None], str], template_database: str
+) -> Iterator[str]:
+    """The owner's URL of a migrated database without rows, for this test alone."""
+    url = make_database(template_database)
+    yield url
+    drop_database(cluster, url)
+
+
+@pytest.fixture
+def bare_database_url(
+    cluster: Cluster, make_database: Callable[[str | None], str]
+) -> Iterator[str]:
+    """The owner's URL of a database with nothing in it, to be migrated by the test."""
+    url = make_database(None)
+    yield url
+    drop_database(cluster, url)
+
+
+def drop_database(cluster: Cluster, url: str) -> None:
+    """Drop it whoever is still connected."""
+    name = url.split("?")[0].rsplit("/", 1)[1]
+    _administer(
+        cluster, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+    )
+
+
+def _administer(cluster: Cluster, command: sql.Composed) -> None:
+    url = cluster.url("postgres").replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(command)
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """End the servers of test processes that were killed: nobody holds their lock any more."""
+    for lock in Path("/tmp").glob(f"{FOLDER}*/*.lock"):
+        data_dir = lock.with_suffix("")
+        with contextlib.suppress(OSError), lock.open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its owner lives
+            pid = postmaster.pid(data_dir)
+            if pid is not None:
+                os.kill(pid, signal.SIGQUIT)
+            postmaster.end_orphans(data_dir)
+            shutil.rmtree(lock.parent, ignore_errors=True)
