@@ -119,4 +119,4 @@ def _frame(connection: Connection, rows: str, params: dict[str, object]) -> pd.D
     sums = ", ".join(f"sum(d.{m})::bigint AS {m}" for m in MEASURES)
     result = connection.execute(text(_GROUPS.format(measures=sums, rows=rows)), params)
     frame = pd.DataFrame(result.all(), columns=list(result.keys()))
-    return frame.astype({m: "int64" for m in MEASURES})
+    return frame.astype(dict.fromkeys(MEASURES, "int64"))
