@@ -166,14 +166,17 @@ class Cluster:
 
     def watch(self, stopping: threading.Event, interval_s: float = 0.5) -> None:
         """Until `stopping`, start the server again whenever it dies. For a thread of its own."""
-        while not stopping.wait(interval_s):
-            if not self.is_running():
-                log.warning("database died, starting it again", data_dir=str(self.data_dir))
-                try:
-                    self.start()
-                except Unavailable as error:
-                    log.error("database did not start", reason=str(error))
-                    stopping.wait(5.0)
+        pause_s = interval_s
+        while not stopping.wait(pause_s):
+            if self.is_running():
+                pause_s = interval_s
+                continue
+            log.warning("database died, starting it again", data_dir=str(self.data_dir))
+            try:
+                self.start()
+            except Unavailable as error:
+                pause_s = min(2 * pause_s, 5.0)
+                log.error("database did not start", reason=str(error))
 
     def stop(self) -> None:
         """Stop the server in order, if this process owns it; a guest leaves it alone."""
@@ -229,6 +232,7 @@ class Cluster:
         postmaster.clear_stale_pid_file(self.data_dir)
         postmaster.end_orphans(self.data_dir)
         self._prepare_runtime_dir()
+        postmaster.clear_stale_socket(self.data_dir, self._socket)
         self._write_settings()
         self._prepare_log()
         command = [str(self._program("pg_ctl")), "start", "-D", str(self.data_dir), "-w", "-s"]
@@ -241,7 +245,7 @@ class Cluster:
     def _wait_ready(self, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while not self.is_ready():
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or not self.is_running():
                 return False
             time.sleep(0.05)
         return True
@@ -285,12 +289,15 @@ class Cluster:
         """Where the running server says its socket is, else where we would put it."""
         return postmaster.socket_dir(self.data_dir) or self.runtime_dir
 
+    @property
+    def _socket(self) -> Path:
+        return self.runtime_dir / f".s.PGSQL.{SOCKET_PORT}"
+
     def _prepare_runtime_dir(self) -> None:
         folder, owner = self.runtime_dir, _uid(self.os_user)
-        socket = f"{folder}/.s.PGSQL.{SOCKET_PORT}"
-        if len(os.fsencode(socket)) > SOCKET_BYTES_MAX:
+        if len(os.fsencode(self._socket)) > SOCKET_BYTES_MAX:
             raise Unavailable(
-                f"the socket's path {socket} is longer than {SOCKET_BYTES_MAX} bytes; "
+                f"the socket's path {self._socket} is longer than {SOCKET_BYTES_MAX} bytes; "
                 "set YUTU_RUNTIME to a shorter folder"
             )
         try:

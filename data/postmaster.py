@@ -10,6 +10,8 @@ from pathlib import Path
 
 import structlog
 
+from geo.errors import Unavailable
+
 ORPHANS_S = 5
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,23 @@ def clear_stale_pid_file(data_dir: Path) -> None:
         file.unlink()
 
 
+def clear_stale_socket(data_dir: Path, socket: Path) -> None:
+    """Remove a socket and its lock file unless a live server listens there.
+
+    For the same reason as the pid file. Raises Unavailable when another folder's server does. Only
+    call it when no server of `data_dir` lives.
+    """
+    lock = socket.with_name(f"{socket.name}.lock")
+    lines = _lines(lock)
+    if len(lines) > 1 and (other := pid(Path(lines[1]))) is not None and str(other) == lines[0]:
+        raise Unavailable(
+            f"the database of {lines[1]} listens in {socket.parent}; "
+            "set YUTU_RUNTIME to another short folder"
+        )
+    lock.unlink(missing_ok=True)
+    socket.unlink(missing_ok=True)
+
+
 def processes(data_dir: Path) -> list[int]:
     """The server processes that work on this folder."""
     found = []
@@ -67,7 +86,7 @@ def processes(data_dir: Path) -> list[int]:
 
 
 def end_orphans(data_dir: Path) -> None:
-    """Wait for the backends of a killed server to end; after five seconds make them.
+    """Wait for the backends of a killed server to end; after five seconds kill them.
 
     They notice its death by themselves unless deep in a computation. While one lives, a new server
     refuses to start, because both could write the same pages. Only call it when no server lives.
@@ -78,14 +97,18 @@ def end_orphans(data_dir: Path) -> None:
             log.warning("ending backends of a database that died", pids=alive)
             for one in alive:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(one, signal.SIGQUIT)
+                    os.kill(one, signal.SIGKILL)
             deadline = time.monotonic() + ORPHANS_S
         time.sleep(0.05)
 
 
 def _pid_file(data_dir: Path) -> list[str]:
     """The lines of postmaster.pid: pid, data folder, start, port, socket folder, and more."""
+    return _lines(data_dir / "postmaster.pid")
+
+
+def _lines(file: Path) -> list[str]:
     try:
-        return (data_dir / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
