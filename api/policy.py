@@ -1,0 +1,135 @@
+"""Who may call what: one row per route, nothing else decides. No row, no start.
+
+A row is a method, a path template, and the roles allowed (`OPEN` needs no credential). It also says
+what the middleware must know before the body is read: how large that body may be, and whether the
+answer is a page for people, who are sent to sign in where programs get 401.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from starlette.routing import compile_path
+
+from data.tables import ROLES
+
+MIB = 2**20
+BODY_BYTES_MAX = 10 * MIB
+STATUS_BYTES_MAX = 50 * MIB
+IMPORT_BYTES_MAX = 200 * MIB
+FORM_BYTES_MAX = 64 * 1024
+
+OPEN: frozenset[str] | None = None
+ANY_ACCOUNT = frozenset(ROLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row. `roles` None: anyone, without credential. Sizes in bytes."""
+
+    method: str
+    path: str
+    roles: frozenset[str] | None
+    body_bytes_max: int = BODY_BYTES_MAX
+    page: bool = False
+    csrf_in_form: bool = False  # the handler checks it: a page without script can send no header
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def safe(self) -> bool:
+        """Whether the method changes nothing, so that a cookie alone may authorize it."""
+        return self.method in {"GET", "HEAD"}
+
+
+def roles(*names: str) -> frozenset[str]:
+    """A set of roles; raises on one that does not exist."""
+    unknown = set(names) - set(ROLES)
+    if unknown:
+        raise ValueError(f"no such role: {', '.join(sorted(unknown))}")
+    return frozenset(names)
+
+
+def rule(
+    method: str,
+    path: str,
+    allowed: frozenset[str] | None,
+    *,
+    body: int = BODY_BYTES_MAX,
+    page: bool = False,
+    csrf_in_form: bool = False,
+) -> Rule:
+    return Rule(method, path, allowed, body, page, csrf_in_form)
+
+
+POLICY: tuple[Rule, ...] = (
+    # the service itself
+    rule("GET", "/health", OPEN),
+    rule("GET", "/ready", OPEN),
+    rule("GET", "/metrics", ANY_ACCOUNT),
+    rule("GET", "/static/{path:path}", OPEN),
+    rule("GET", "/docs", ANY_ACCOUNT, page=True),
+    rule("GET", "/openapi.json", ANY_ACCOUNT),
+    # who is asking
+    rule("POST", "/v1/token", OPEN, body=FORM_BYTES_MAX),
+    rule("GET", "/v1/session", ANY_ACCOUNT),
+    rule("GET", "/login", OPEN, page=True),
+    rule("POST", "/login", OPEN, body=FORM_BYTES_MAX, page=True),
+    rule("POST", "/logout", ANY_ACCOUNT, body=FORM_BYTES_MAX, csrf_in_form=True),
+)
+
+
+@dataclass
+class Match:
+    """What a path leads to: the rule for this method, or the methods that path has."""
+
+    rule: Rule | None
+    methods: frozenset[str] = field(default_factory=frozenset)
+    open: bool = False
+
+
+class PolicyTable:
+    """The rows, indexed: an exact path by dictionary, a template by its compiled pattern."""
+
+    def __init__(self, rows: Iterable[Rule] = POLICY) -> None:
+        self.rows: tuple[Rule, ...] = tuple(rows)
+        self._by_path: dict[str, dict[str, Rule]] = {}
+        for row in self.rows:
+            methods = self._by_path.setdefault(row.path, {})
+            if row.method in methods:
+                raise RuntimeError(f"two policy rows for {row}")
+            methods[row.method] = row
+        self._exact = {path: rows for path, rows in self._by_path.items() if "{" not in path}
+        self._templates: Sequence[tuple[re.Pattern[str], dict[str, Rule]]] = [
+            (compile_path(path)[0], rows) for path, rows in self._by_path.items() if "{" in path
+        ]
+
+    def match(self, method: str, path: str) -> Match | None:
+        """None: no such path. `Match.rule` None: the path exists, not with this method."""
+        found = self._exact.get(path)
+        known: dict[str, Rule] = dict(found) if found else {}
+        if method not in known:
+            for pattern, rows in self._templates:
+                if pattern.match(path):
+                    known = {**rows, **known}
+                    if method in rows:
+                        break
+        if not known:
+            return None
+        everyone = all(row.roles is OPEN for row in known.values())
+        return Match(known.get(method), frozenset(known), everyone)
+
+    def find(self, method: str, template: str) -> Rule | None:
+        return self._by_path.get(template, {}).get(method)
+
+    def check(self, routes: Iterable[tuple[str, str]]) -> None:
+        """Raises RuntimeError naming each route without a row and each row without a route."""
+        served = set(routes)
+        ruled = {(row.method, row.path) for row in self.rows}
+        wrong = [f"no policy row for {m} {p}" for m, p in sorted(served - ruled)]
+        wrong += [f"no route for the policy row {m} {p}" for m, p in sorted(ruled - served)]
+        if wrong:
+            raise RuntimeError("; ".join(wrong))

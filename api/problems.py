@@ -1,0 +1,170 @@
+"""Every error as `application/problem+json` (RFC 9457), from one table; a 5xx says nothing inside.
+
+`errors` lists faults as `{row, field, reason}`; the input itself is never repeated.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+import psycopg
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from sqlalchemy import exc as sa
+from starlette.exceptions import HTTPException
+
+from api.language import language_of
+from geo import errors
+from geo.errors import Fault
+
+MEDIA_TYPE = "application/problem+json"
+FAULTS_MAX = 1000
+RETRY_AFTER_S = 1
+FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
+
+log = structlog.get_logger("yutu.problem")
+
+#: The nearest class in an error's ancestry decides.
+STATUS_OF: Mapping[type[Exception], int] = {
+    errors.InvalidInput: 422,
+    errors.CrsError: 422,
+    errors.TooLarge: 413,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.VersionMismatch: 412,
+    errors.NotAllowed: 403,
+    errors.Unavailable: 503,
+    sa.TimeoutError: 503,
+    sa.OperationalError: 503,
+    sa.InterfaceError: 503,
+    sa.DisconnectionError: 503,
+    psycopg.OperationalError: 503,
+    sa.DataError: 422,
+    Exception: 500,
+}
+
+TITLES: Mapping[int, tuple[str, str]] = {
+    400: ("请求有误", "Bad request"),
+    401: ("需要登录", "Authentication required"),
+    403: ("无权操作", "Not allowed"),
+    404: ("没有找到", "Not found"),
+    405: ("不支持该方法", "Method not allowed"),
+    406: ("无法提供所要的格式", "Not acceptable"),
+    409: ("与已有内容冲突", "Conflict"),
+    412: ("版本已更新", "Version mismatch"),
+    413: ("内容过大", "Too large"),
+    415: ("不支持该格式", "Unsupported media type"),
+    422: ("输入有误", "Invalid input"),
+    428: ("缺少版本条件", "Precondition required"),
+    429: ("请求过于频繁", "Too many requests"),
+    500: ("内部错误", "Internal error"),
+    503: ("暂时无法服务", "Temporarily unavailable"),
+}
+
+
+def problem(
+    status: int,
+    detail: str | None = None,
+    *,
+    lang: str = "zh",
+    faults: Iterable[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Response:
+    """A problem response. `detail` is shown to the caller; `more` are extension members."""
+    titles = TITLES.get(status) or TITLES[500 if status >= 500 else 400]
+    slug = titles[1].lower().replace(" ", "-")
+    body: dict[str, Any] = {
+        "type": f"urn:yutu:problem:{slug}",
+        "title": titles[0 if lang == "zh" else 1],
+        "status": status,
+    }
+    if detail:
+        body["detail"] = detail
+    listed = [{"row": f.row, "field": f.field, "reason": f.reason} for f in faults]
+    if listed:
+        body["errors"] = listed[:FAULTS_MAX]
+        if len(listed) > FAULTS_MAX:
+            body["errors_total"] = len(listed)
+    body |= more
+    return Response(
+        orjson.dumps(body, default=str), status, headers=dict(headers or {}), media_type=MEDIA_TYPE
+    )
+
+
+def status_of(error: Exception) -> int:
+    """The status for an error, by the nearest class of its ancestry in the table."""
+    if _read_only(error):
+        return 503
+    return next(STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF)
+
+
+def answer_error(error: Exception, lang: str) -> Response:
+    """The problem that tells the caller what to do about `error`, and no more."""
+    if isinstance(error, HTTPException):
+        detail = error.detail if isinstance(error.detail, str) and error.status_code < 500 else None
+        return problem(error.status_code, detail, lang=lang, headers=error.headers)
+    if isinstance(error, RequestValidationError):
+        return problem(422, lang=lang, faults=[_fault(one) for one in error.errors()])
+    status = status_of(error)
+    if isinstance(error, errors.YutuError) and status < 500:
+        if isinstance(error, errors.InvalidInput):
+            return problem(status, str(error)[:2000], lang=lang, faults=error.faults)
+        return problem(status, str(error), lang=lang)
+    if status == 503:
+        ours = isinstance(error, errors.Unavailable)
+        retry = error.retry_after_s if isinstance(error, errors.Unavailable) else RETRY_AFTER_S
+        log.warning("unavailable", error=type(error).__name__, sqlstate=_sqlstate(error))
+        return problem(
+            503,
+            str(error) if ours else None,
+            lang=lang,
+            headers={"Retry-After": str(retry)},
+        )
+    if status == 422:  # the database refused a value that we let through
+        log.error("value refused by the database", sqlstate=_sqlstate(error))
+        return problem(422, "a value is out of its range", lang=lang)
+    error_id = secrets.token_hex(8)
+    log.error("internal error", error_id=error_id, exc_info=error)
+    return problem(500, lang=lang, error_id=error_id)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the routes by the table above."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return answer_error(error, language_of(request.scope))
+
+    for kind in (HTTPException, RequestValidationError, *STATUS_OF):
+        if kind is not Exception:  # that one is caught by the outermost middleware
+            app.add_exception_handler(kind, handle)
+    app.add_exception_handler(ResponseValidationError, handle)
+
+
+def _fault(error: Mapping[str, Any]) -> Fault:
+    """A pydantic error as a fault: where, by names of ours, and why, without the input."""
+    where = list(error["loc"])
+    if where and where[0] in {"body", "query", "path", "header", "cookie"}:
+        where.pop(0)
+    row = None
+    if where and isinstance(where[0], int):
+        row = where.pop(0) + 1
+    names = [
+        str(part) if isinstance(part, int) or FIELD_NAME.fullmatch(part) else "…" for part in where
+    ]
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    return Fault(reason, row=row, field=".".join(names) or None)
+
+
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", error), "sqlstate", None)
+
+
+def _read_only(error: Exception) -> bool:
+    """A database that just became a replica, or is out of space, refuses writes for a while."""
+    return _sqlstate(error) in {"25006", "53100", "53200", "53300"}
