@@ -1,0 +1,79 @@
+// Elements, numbers and times. Text reaches the page only through textContent.
+
+export function el(tag, options = {}, ...children) {
+  const node = document.createElement(tag);
+  const { cls, text, attrs, on, data } = options;
+  if (cls) node.className = cls;
+  if (text !== undefined && text !== null) node.textContent = String(text);
+  for (const [name, value] of Object.entries(attrs ?? {})) {
+    if (value !== null && value !== undefined) node.setAttribute(name, String(value));
+  }
+  for (const [name, value] of Object.entries(data ?? {})) node.dataset[name] = String(value);
+  for (const [event, handler] of Object.entries(on ?? {})) node.addEventListener(event, handler);
+  for (const child of children.flat()) if (child) node.append(child);
+  return node;
+}
+
+export function replace(parent, ...children) {
+  parent.replaceChildren(...children.flat().filter(Boolean));
+}
+
+// "{n} districts" with {n: 3}; an unknown key shows itself rather than nothing.
+export function speaker(words) {
+  return (key, values = {}) =>
+    (words[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+export const ROMAN = { 1: "Ⅰ", 2: "Ⅱ", 3: "Ⅲ", 4: "Ⅳ" };
+
+const plain = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const fine = new Intl.NumberFormat("en-US", { maximumFractionDigits: 2 });
+
+export function integer(value) {
+  return typeof value === "number" ? plain.format(value) : "—";
+}
+
+export function decimal(value) {
+  return typeof value === "number" ? fine.format(value) : "—";
+}
+
+// Never rounds across a threshold: 49.996 % is shown as 49.99 %, not 50 %. Something lost is never
+// shown as 0 %, something left never as 100 %.
+export function percent(share) {
+  if (typeof share !== "number" || !Number.isFinite(share)) return "—";
+  const digits = share > 0 && share < 0.01 ? 100 : 10;
+  let scaled = Math.floor(share * 100 * digits + 1e-9) / digits;
+  if (share > 0 && scaled === 0) return "<0.01%";
+  return `${scaled}%`;
+}
+
+export function clockTime(date) {
+  const two = (n) => String(n).padStart(2, "0");
+  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+}
+
+export function dayAndTime(text) {
+  const date = new Date(text);
+  if (Number.isNaN(date.getTime())) return text ?? "—";
+  const two = (n) => String(n).padStart(2, "0");
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day} ${clockTime(date)}`;
+}
+
+export function age(seconds, say) {
+  const s = Math.max(0, Math.floor(seconds));
+  if (s < 60) return say("age_seconds", { n: s });
+  if (s < 3600) return say("age_minutes", { n: Math.floor(s / 60), s: s % 60 });
+  if (s < 86400) return say("age_hours", { n: Math.floor(s / 3600), m: Math.floor((s % 3600) / 60) });
+  return say("age_days", { n: Math.floor(s / 86400), h: Math.floor((s % 86400) / 3600) });
+}
+
+// The square with the level's numeral; colour and numeral always come together.
+export function levelBadge(level, say, extra = "") {
+  const known = level === null || level === undefined ? "none" : String(level);
+  return el("span", {
+    cls: `badge level-${known} ${extra}`.trim(),
+    text: ROMAN[level] ?? "–",
+    attrs: { "aria-label": ROMAN[level] ? say("level_of", { level: ROMAN[level] }) : say("no_level"), role: "img" },
+  });
+}

@@ -1,0 +1,40 @@
+// What the colours, hatches and numerals mean, with how many districts each applies to.
+
+import { el, levelBadge, replace } from "./dom.js";
+
+export class Legend {
+  constructor({ root, say, style }) {
+    Object.assign(this, { root, say, style });
+  }
+
+  show(measure, choropleth, withPoints) {
+    const { say } = this;
+    const items = [];
+    if (measure.source === "level") {
+      for (const level of [1, 2, 3, 4]) items.push(this.row(levelBadge(level, say, "small"), say("level_word"), choropleth.levelCounts[level]));
+    } else {
+      measure.bins.forEach((label, bin) => {
+        items.push(this.row(swatch(bin, measure), label, choropleth.counts[bin]));
+      });
+    }
+    const hatch = el("span", { cls: "swatch hatch" });
+    items.push(this.row(hatch, say("no_data"), choropleth.unknown));
+    const notes = [];
+    if (measure.source !== "level") {
+      notes.push(el("p", { cls: "legend-levels" }, [1, 2, 3, 4].map((level) => levelBadge(level, say, "small")), el("span", { text: say("legend_levels") })));
+    }
+    if (withPoints) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch point" }), el("span", { text: say("legend_points") })));
+    replace(this.root, el("h3", { text: measure.label }), el("ul", {}, items), notes);
+  }
+
+  row(sign, text, count) {
+    return el("li", {}, sign, el("span", { cls: "what", text }), el("span", { cls: "count", text: count ?? 0 }));
+  }
+}
+
+// Colours come from the style as data; CSSOM sets them, no style attribute is written.
+function swatch(bin, measure) {
+  const node = el("span", { cls: "swatch" });
+  node.style.backgroundColor = measure.colours[bin];
+  return node;
+}

@@ -1,0 +1,101 @@
+// Incidents and reported outages over the districts; no layer where the account may not read them.
+
+import { dayAndTime, el, levelBadge, ROMAN } from "./dom.js";
+
+const REFRESH_MS = 1000;
+
+export class Points {
+  constructor({ map, urls, at, say, style, kinds, onChange }) {
+    Object.assign(this, { map, urls, at, say, style, kinds, onChange });
+    this.incidents = L.layerGroup().addTo(map);
+    this.outages = L.layerGroup().addTo(map);
+    this.features = [];
+    this.plan = null;
+    this.shown = 0;
+  }
+
+  // Bursts of events ask once a second at most.
+  soon() {
+    this.timer ??= setTimeout(() => {
+      this.timer = null;
+      this.load();
+    }, REFRESH_MS);
+  }
+
+  async load() {
+    const [incidents, outages] = await Promise.all([this.fetch(this.urls.incidents, { state: "open" }), this.fetch(this.urls.outages)]);
+    this.features = incidents;
+    this.drawOutages(outages);
+    this.draw();
+  }
+
+  async fetch(url, extra = {}) {
+    const query = new URLSearchParams(extra);
+    if (this.at) query.set("at", this.at);
+    try {
+      const answer = await fetch(`${url}?${query}`, { cache: "no-cache", credentials: "same-origin", signal: AbortSignal.timeout(8000) });
+      if (!answer.ok) return [];
+      const body = await answer.json();
+      return Array.isArray(body.features) ? body.features : [];
+    } catch {
+      return [];
+    }
+  }
+
+  show(plan) {
+    this.plan = plan;
+    this.draw();
+  }
+
+  draw() {
+    this.incidents.clearLayers();
+    this.shown = 0;
+    for (const feature of this.features) {
+      const p = feature.properties ?? {};
+      if (feature.geometry?.type !== "Point" || (this.plan && p.plan && p.plan !== this.plan.id)) continue;
+      if (p.state && p.state !== "open") continue;
+      const level = p.assessment?.level ?? p.level ?? null;
+      const [lon, lat] = feature.geometry.coordinates;
+      const icon = L.divIcon({ className: "incident-icon", iconSize: [24, 24], html: levelBadge(level, this.say, "round") });
+      const marker = L.marker([lat, lon], { icon, keyboard: true, alt: this.say("incident") });
+      marker.bindTooltip(this.tip(p, level), { direction: "top", className: "district-tip", offset: [0, -10] });
+      marker.addTo(this.incidents);
+      this.shown += 1;
+    }
+    this.onChange();
+  }
+
+  tip(properties, level) {
+    const kind = properties.kind ? (this.kinds[properties.kind] ?? properties.kind) : this.say("incident");
+    return el(
+      "div",
+      {},
+      el("b", { text: level ? `${ROMAN[level]} ${kind}` : kind }),
+      properties.address ? el("div", { text: properties.address }) : null,
+      properties.occurred_at ? el("div", { cls: "quiet", text: dayAndTime(properties.occurred_at) }) : null,
+    );
+  }
+
+  drawOutages(features) {
+    this.outages.clearLayers();
+    for (const feature of features) {
+      if (!feature.geometry || !/Polygon$/.test(feature.geometry.type)) continue;
+      const p = feature.properties ?? {};
+      const layer = L.geoJSON(feature, {
+        style: { color: "#3b2a52", weight: 1.5, dashArray: p.planned ? "2 4" : "6 4", fillColor: "#3b2a52", fillOpacity: p.planned ? 0.04 : 0.12 },
+        interactive: true,
+      });
+      layer.bindTooltip(
+        el(
+          "div",
+          {},
+          el("b", { text: this.say(p.planned ? "outage_planned" : "outage") }),
+          p.cause ? el("div", { text: p.cause }) : null,
+          p.started_at ? el("div", { cls: "quiet", text: dayAndTime(p.started_at) }) : null,
+        ),
+        { sticky: true, className: "district-tip" },
+      );
+      layer.addTo(this.outages);
+    }
+  }
+}
