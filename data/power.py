@@ -1,0 +1,179 @@
+"""What the power plan is graded on: supply facilities, their observations, reported outages.
+
+Reads, as known at a sequence, everything `geo.power` needs. Supply facilities are those of the
+kinds the power rule pack lists; there are thousands of them, not millions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from geo.power import Loss, Supply, down_intervals, minus
+
+Interval = tuple[datetime, datetime | None]
+
+
+@dataclass(frozen=True)
+class SupplyFacility:
+    """A supply facility as it was in force at the asked moment. Power in kW."""
+
+    facility_id: str
+    adcode: str | None
+    operator: str
+    kind: str
+    main_grid: bool
+    load_kw: int
+    customers: int
+    state_at_import: str
+    valid_from: datetime
+    state: str
+
+
+@dataclass(frozen=True)
+class PowerKnown:
+    """Supply per district and grid, and every loss with its hours in the world."""
+
+    supply: dict[tuple[str | None, bool], Supply]
+    losses: list[Loss]
+    closed_at: datetime | None
+
+
+_FACILITIES = """
+SELECT f.pk, f.facility_id, d.adcode, f.operator, f.kind, f.main_grid, f.load_kw, f.customers,
+       f.state_at_import, f.valid_from
+FROM (
+    SELECT pk, facility_id, placement_id, operator, kind, main_grid, load_kw, customers,
+           state_at_import, valid_from, batch_id, version
+    FROM facility
+    WHERE kind = ANY (:kinds) AND retired_at IS NULL
+      AND (CAST(:at AS timestamptz) IS NULL OR valid_from <= :at)
+    UNION ALL
+    SELECT pk, facility_id, placement_id, operator, kind, main_grid, load_kw, customers,
+           state_at_import, valid_from, batch_id, version
+    FROM facility_past
+    WHERE kind = ANY (:kinds) AND CAST(:at AS timestamptz) IS NOT NULL
+      AND valid_from <= :at AND valid_to > :at
+) f
+LEFT JOIN placement_division d ON d.placement_id = f.placement_id AND d.version_id = :version
+ORDER BY f.facility_id
+"""
+
+_OBSERVATIONS = """
+SELECT l.facility_id, l.observed_at, l.state, l.event_id
+FROM status_log l JOIN change h USING (batch_id)
+WHERE NOT l.future AND h.sequence <= :sequence
+  AND (l.facility_pk = ANY (:pks) OR (l.facility_pk IS NULL AND l.facility_id = ANY (:ids)))
+"""
+
+
+def power_known(
+    connection: Connection,
+    *,
+    version_id: int,
+    kinds: Sequence[str],
+    sequence: int,
+    at: datetime | None,
+    now: datetime,
+    outages: Sequence[dict[str, Any]],
+    closed_at: datetime | None,
+) -> PowerKnown:
+    """Supply and losses as known at `sequence`, with the inventory in force at `at` (None: now).
+
+    `outages`: the newest revisions known (`data.outages`), with `split` in this version. A
+    facility named by or inside a reported outage counts only through it, while that lasts.
+    """
+    rows = connection.execute(
+        text(_FACILITIES), {"kinds": list(kinds), "at": at, "version": version_id}
+    ).all()
+    observed: dict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
+    if rows:
+        for fid, instant, state, event_id in connection.execute(
+            text(_OBSERVATIONS),
+            {
+                "sequence": sequence,
+                "pks": [r.pk for r in rows],
+                "ids": [r.facility_id for r in rows],
+            },
+        ).tuples():
+            observed[fid].append((instant, state, event_id))
+    covered = _covered(connection, outages, kinds)
+    supply: dict[tuple[str | None, bool], Supply] = defaultdict(Supply)
+    losses = list(_reported(outages))
+    for r in rows:
+        covers = covered.get(r.facility_id, [])
+        intervals = down_intervals(observed[r.facility_id], r.state_at_import, r.valid_from)
+        for interval in intervals:
+            for since, until in minus(interval, covers):
+                losses.append(Loss(r.adcode, r.main_grid, r.load_kw, r.customers, since, until))
+        covered_now = any(s <= now and (e is None or e > now) for s, e in covers)
+        unknown = not covered_now and _last_state(observed[r.facility_id], r) == "unknown"
+        key = (r.adcode, r.main_grid)
+        supply[key] += Supply(
+            load_kw=r.load_kw,
+            load_unknown_kw=r.load_kw if unknown else 0,
+            customers=r.customers,
+            customers_unknown=r.customers if unknown else 0,
+        )
+    return PowerKnown(dict(supply), losses, closed_at)
+
+
+def _last_state(observations: list[tuple[datetime, str, str]], row: Any) -> str:
+    gravity = {"up": 0, "unknown": 1, "degraded": 2, "down": 3}
+    if not observations:
+        return str(row.state_at_import)
+    return max(observations, key=lambda o: (o[0], gravity[o[1]], o[2]))[1]
+
+
+def _reported(outages: Sequence[dict[str, Any]]) -> list[Loss]:
+    """The losses of reported outages. What is restored meanwhile counts from the revision on."""
+    losses = []
+    for outage in outages:
+        if outage["planned"]:
+            continue
+        start, end = outage["started_at"], outage["restored_at"]
+        for part in outage["split"]:
+            restored = part.get("restored_load_kw") or 0
+            revised_at = outage["received_at"]
+            common = (part["adcode"], outage["main_grid"])
+            kept = part["load_shed_kw"] - restored
+            losses.append(Loss(*common, kept, part["customers_out"], start, end))
+            if restored:
+                until = max(revised_at, start)
+                losses.append(Loss(*common, restored, 0, start, min(until, end or until)))
+    return losses
+
+
+def _covered(
+    connection: Connection, outages: Sequence[dict[str, Any]], kinds: Sequence[str]
+) -> dict[str, list[Interval]]:
+    """Facilities that a reported outage names or contains, with the outage's hours."""
+    covered: dict[str, list[Interval]] = defaultdict(list)
+    if not outages:
+        return covered
+    inside = connection.execute(
+        text(
+            "SELECT o.outage_id, f.facility_id FROM outage o JOIN facility f"
+            " ON ST_Intersects(o.geom, f.geom) AND ST_Dimension(o.geom) = 2"
+            " WHERE f.kind = ANY (:kinds)"
+            " AND (o.outage_id, o.revision) IN (SELECT * FROM unnest("
+            "   CAST(:ids AS text[]), CAST(:revisions AS int[])))"
+        ),
+        {
+            "kinds": list(kinds),
+            "ids": [o["outage_id"] for o in outages],
+            "revisions": [o["revision"] for o in outages],
+        },
+    ).tuples()
+    members: dict[str, set[str]] = defaultdict(set)
+    for outage_id, facility_id in inside:
+        members[outage_id].add(facility_id)
+    for outage in outages:
+        for facility_id in members[outage["outage_id"]] | set(outage["facility_ids"]):
+            covered[facility_id].append((outage["started_at"], outage["restored_at"]))
+    return covered

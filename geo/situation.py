@@ -1,0 +1,437 @@
+"""The situation on one page: what is known → aggregated → graded → what is shown.
+
+Pure: the server calls it with what the database knew at a sequence, the command line with what two
+files say. Each plan is fed by the facts its rule pack asks for: counts of facilities per unit,
+supply per district, or one incident at a time. docs/meanings.md says what each number means.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geo.grade import assess, district_levels, next_clock_change, worst_of
+from geo.power import QUANTITIES, Ints, Loss, Supply, WorstMoment, timeline, worst_moment
+from geo.rules import RulePack
+from geo.split import split_by_weights
+
+#: Sums of `Known.counts`, integers: facilities in all, unknown, degraded, down.
+COUNTS = ("total", "unknown", "degraded", "down")
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """Below this a level is shown without alarm (not from the plans: an operational setting)."""
+
+    fewer_than_sites: int
+    under_share: float
+
+
+@dataclass
+class Known:
+    """Everything known at a moment, whatever it was read from.
+
+    `districts`: adcode, name, name_en, population, area_m2. `units`: code, name, kind, adcodes.
+    `counts`: one row per kind × operator × adcode × unit (null outside) with COUNTS; where a return
+    is the source of an operator's kind its totals stand there instead of the sites'.
+    `silent`: operators from whom nothing was heard in time. `supply`: per (adcode, main_grid).
+    `incidents`: open ones, each with incident_id, plan, adcode, unit, facts. `area_share`:
+    kind → adcode → (any, all). `sources`: what each operator's figures rest on, as shown.
+    """
+
+    districts: list[dict[str, Any]]
+    units: list[dict[str, Any]]
+    counts: pd.DataFrame
+    now: datetime
+    silent: frozenset[str] = frozenset()
+    supply: Mapping[tuple[str | None, bool], Supply] = field(default_factory=dict)
+    losses: Sequence[Loss] = ()
+    event_after: datetime | None = None
+    incidents: Sequence[Mapping[str, Any]] = ()
+    declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    area_share: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    supply_kinds: tuple[str, ...] = ()
+
+    @property
+    def adcodes(self) -> list[str]:
+        return [d["adcode"] for d in self.districts]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the situation call answers, and when the clock alone will next change it."""
+
+    units: list[dict[str, Any]]
+    plans: dict[str, dict[str, Any]]
+    districts: list[dict[str, Any]]
+    next_clock_at: datetime | None
+
+    def levels(self) -> dict[str, int | None]:
+        """The level of each plan."""
+        return {plan: a["level"] for plan, a in self.plans.items()}
+
+
+def situation(known: Known, packs: Sequence[RulePack], floor: NoiseFloor) -> Situation:
+    """Aggregate and grade. Exact for any order of the inputs."""
+    plans: dict[str, dict[str, Any]] = {}
+    levels: dict[str, dict[str, int | None]] = {}
+    wake: list[datetime] = []
+    power = _PowerView(known)
+    for pack in packs:
+        declared = known.declared.get(pack.plan, {})
+        groups = pack.schema.groups
+        if "districts" in groups and "facilities_total" in groups["districts"].facts:
+            plans[pack.plan], levels[pack.plan] = _by_facilities(known, pack, declared, floor)
+        elif "districts" in groups:
+            plans[pack.plan], levels[pack.plan] = _by_supply(known, pack, declared, power)
+        else:
+            plans[pack.plan], levels[pack.plan], instants = _by_incident(known, pack)
+            wake += instants
+    return Situation(
+        units=known.units,
+        plans=plans,
+        districts=_district_rows(known, levels, power),
+        next_clock_at=min(wake, default=None),
+    )
+
+
+# --- facilities per unit (communications) -----------------------------------------------------
+
+
+def _by_facilities(
+    known: Known, pack: RulePack, declared: Mapping[str, Any], floor: NoiseFloor
+) -> tuple[dict[str, Any], dict[str, int | None]]:
+    facts = {**declared, "districts": facility_facts(known, pack.facility_kinds)}
+    assessment = assess(pack, facts, now=known.now)
+    assessment["below_noise_floor"] = _below_floor(assessment, facts["districts"], floor)
+    by_unit = district_levels(pack, facts, known.now)
+    host = {u["code"]: u["adcodes"] for u in known.units}
+    by_district: dict[str, int | None] = {}
+    for code, level in by_unit.items():
+        for adcode in host.get(code, [code]):
+            by_district[adcode] = _graver(by_district.get(adcode), level)
+    return assessment, by_district
+
+
+def facility_facts(known: Known, kinds: Sequence[str]) -> list[dict[str, Any]]:
+    """Totals per unit over all operators of the graded kinds; silent operators' rest is unknown."""
+    rows = known.counts
+    rows = rows[rows["kind"].isin(kinds) & rows["unit"].notna()]
+    silent = rows["operator"].isin(known.silent)
+    unheard = (rows["total"] - rows["down"]).where(silent, rows["unknown"])
+    sums = (
+        rows.assign(unheard=unheard).groupby("unit", sort=True)[["total", "down", "unheard"]].sum()
+    )
+    return [
+        {
+            "adcode": unit,
+            "facilities_total": total,
+            "facilities_down": down,
+            "facilities_unknown": unheard,
+        }
+        for unit, (total, down, unheard) in zip(sums.index, sums.to_numpy().tolist(), strict=True)
+    ]
+
+
+def _below_floor(
+    assessment: Mapping[str, Any], districts: Sequence[Mapping[str, Any]], floor: NoiseFloor
+) -> bool:
+    """Whether everything found is too small to alarm: few sites, a small share, in every unit."""
+    if assessment["level"] is None:
+        return False
+    named = {code for finding in assessment["findings"] for code in finding["districts"]}
+    by_code = {d["adcode"]: d for d in districts}
+    if not named or any(not f["districts"] for f in assessment["findings"]):
+        return False
+    return all(
+        by_code[code]["facilities_down"] < floor.fewer_than_sites
+        and by_code[code]["facilities_down"] < floor.under_share * by_code[code]["facilities_total"]
+        for code in named
+    )
+
+
+# --- supply per district (power) --------------------------------------------------------------
+
+
+class _PowerView:
+    """Supply and losses per district: rows are adcodes and, last, what lies outside the city."""
+
+    def __init__(self, known: Known) -> None:
+        self.adcodes = known.adcodes
+        self.line = timeline(known.losses, self.adcodes, until=known.now)
+        shape = (len(self.adcodes) + 1, len(QUANTITIES))
+        self.supplied = np.zeros(shape, np.int64)
+        self.unknown = np.zeros(shape, np.int64)
+        index = {code: i for i, code in enumerate(self.adcodes)}
+        for (adcode, main), s in known.supply.items():
+            row = index.get(adcode or "", len(self.adcodes))
+            self.supplied[row] += (s.load_kw, s.customers, s.load_kw * main, s.customers * main)
+            lost = (s.load_unknown_kw, s.customers_unknown)
+            self.unknown[row] += (*lost, lost[0] * main, lost[1] * main)
+        self.lost = self.line.at_end()
+
+    def supply_of(self, i: int, lost: Ints | None = None) -> Supply:
+        """Every supplier's figures of the i-th district."""
+        load, customers, _, _ = (int(v) for v in self.supplied[i])
+        shed, out, _, _ = (int(v) for v in (self.lost if lost is None else lost)[i])
+        dark, blind, _, _ = (int(v) for v in self.unknown[i])
+        return Supply(load, shed, dark, customers, out, blind).capped()
+
+    def city(self, lost: Ints) -> Supply:
+        """The main grid's figures over the whole city, what lies outside included."""
+        _, _, load, customers = (int(v) for v in self.supplied.sum(axis=0))
+        capped = np.minimum(lost, self.supplied) if lost.size else lost
+        _, _, shed, out = (int(v) for v in capped.sum(axis=0))
+        _, _, dark, blind = (int(v) for v in self.unknown.sum(axis=0))
+        return Supply(load, shed, dark, customers, out, blind).capped()
+
+    def facts(self, lost: Ints, *, worst: bool = False) -> dict[str, Any]:
+        """The plan's facts for one instant's losses; with `worst`, unknown counts as lost."""
+
+        def shown(supply: Supply) -> dict[str, Any]:
+            s = supply.if_unknown_is_lost() if worst else supply
+            return {
+                "load_mw": s.load_kw / 1000,
+                "load_shed_mw": s.load_shed_kw / 1000,
+                "customers": s.customers,
+                "customers_out": s.customers_out,
+            }
+
+        return {
+            "city": shown(self.city(lost)),
+            "districts": [
+                {"adcode": code, **shown(self.supply_of(i, lost))}
+                for i, code in enumerate(self.adcodes)
+            ],
+        }
+
+
+def _by_supply(
+    known: Known, pack: RulePack, declared: Mapping[str, Any], power: _PowerView
+) -> tuple[dict[str, Any], dict[str, int | None]]:
+    """The recorded level is the worst simultaneous moment of the event; `current` is now."""
+
+    def graded(lost: Ints) -> dict[str, Any]:
+        return assess(pack, {**declared, **power.facts(lost)}, now=known.now)
+
+    current = graded(power.lost)
+    at_most = assess(pack, {**declared, **power.facts(power.lost, worst=True)}, now=known.now)
+    worst = worst_moment(power.line, known.event_after, graded)
+    assessment = dict(worst.assessment if worst else current)
+    assessment["bounds"] = {
+        "at_least": assessment["level"],
+        "at_most": _graver(assessment["level"], at_most["bounds"]["at_most"]),
+    }
+    assessment["current"] = {
+        k: current[k] for k in ("level", "label", "severity", "colour", "facts")
+    }
+    assessment["event"] = _event(worst, power)
+    return assessment, district_levels(pack, current["facts"], known.now)
+
+
+def _event(worst: WorstMoment | None, power: _PowerView) -> dict[str, Any] | None:
+    if worst is None:
+        return None
+    city = power.city(power.lost)
+    return {
+        "opened_at": worst.opened_at.isoformat(),
+        "worst_at": worst.at.isoformat(),
+        "basis": {
+            "load": "sum of the load of supply facilities in force",
+            "city": "main grid",
+            "districts": "every supplier",
+            "load_mw": city.load_kw / 1000,
+            "customers": city.customers,
+        },
+    }
+
+
+# --- one incident at a time (special equipment) -----------------------------------------------
+
+
+def _by_incident(
+    known: Known, pack: RulePack
+) -> tuple[dict[str, Any], dict[str, int | None], list[datetime]]:
+    """Each open incident by itself; casualties are never pooled; the plan's is the gravest."""
+    assessments, instants = [], []
+    by_district: dict[str, int | None] = {}
+    for incident in known.incidents:
+        if incident["plan"] != pack.plan:
+            continue
+        one = assess(pack, incident["facts"], now=known.now)
+        mark = {"incident_id": incident["incident_id"]}
+        where = [incident["adcode"]] if incident["adcode"] else []
+        for key in ("findings", "next"):
+            one[key] = [{**f, "districts": where, **mark} for f in one[key]]
+        assessments.append({**one, **mark})
+        changes_at = next_clock_change(pack, incident["facts"], known.now)
+        if changes_at is not None:
+            instants.append(changes_at)
+        for adcode in where:
+            by_district[adcode] = _graver(by_district.get(adcode), one["level"])
+    if not assessments:
+        return _nothing(pack), by_district, instants
+    worst = worst_of(assessments)
+    worst["incidents"] = len(assessments)
+    return worst, by_district, instants
+
+
+def _nothing(pack: RulePack) -> dict[str, Any]:
+    """No open incident: nothing to grade, nothing unknown."""
+    return {
+        **dict.fromkeys(("level", "label", "severity", "colour")),
+        "plan": pack.plan,
+        "version": pack.version,
+        "findings": [],
+        "next": [],
+        "bounds": {"at_least": None, "at_most": None},
+        "facts": {},
+        "incidents": 0,
+    }
+
+
+# --- districts --------------------------------------------------------------------------------
+
+
+def _district_rows(
+    known: Known, levels: Mapping[str, Mapping[str, int | None]], power: _PowerView
+) -> list[dict[str, Any]]:
+    kinds = sorted(known.counts["kind"].unique())
+    sums = known.counts.groupby(["adcode", "kind"], sort=False)[list(COUNTS)].sum()
+    counted: dict[tuple[str, str], tuple[int, ...]] = {
+        key: tuple(int(v) for v in row)
+        for key, row in zip(sums.index, sums.itertuples(index=False, name=None), strict=True)
+    }
+    rows = []
+    for i, district in enumerate(known.districts):
+        code = district["adcode"]
+        plans = {plan: levels[plan].get(code) for plan in levels}
+        supply = power.supply_of(i)
+        shares = {kind: by[code] for kind, by in known.area_share.items() if code in by}
+        rows.append(
+            {
+                "adcode": code,
+                "name": district["name"],
+                "name_en": district.get("name_en"),
+                "level": min((v for v in plans.values() if v is not None), default=None),
+                "plans": plans,
+                "facilities": {
+                    kind: _count_row(counted.get((code, kind), (0, 0, 0, 0))) for kind in kinds
+                },
+                "load": {
+                    "load_mw": supply.load_kw / 1000,
+                    "load_shed_mw": supply.load_shed_kw / 1000,
+                    "share": _share(supply.load_shed_kw, supply.load_kw),
+                },
+                "customers": {
+                    "total": supply.customers,
+                    "out": supply.customers_out,
+                    "share": _share(supply.customers_out, supply.customers),
+                },
+                "population": district.get("population"),
+                "population_affected": _affected(district.get("population"), shares, known),
+                "area_share": {
+                    kind: {"any": any_share, "all": all_share}
+                    for kind, (any_share, all_share) in sorted(shares.items())
+                },
+            }
+        )
+    return rows
+
+
+def _count_row(counts: tuple[int, ...]) -> dict[str, Any]:
+    total, unknown, degraded, down = counts
+    return {
+        "total": total,
+        "down": down,
+        "degraded": degraded,
+        "unknown": unknown,
+        "share_down": _share(down, total),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _affected(
+    population: int | None, shares: Mapping[str, tuple[float, float]], known: Known
+) -> int | None:
+    """population × the area share of power; halves up; null where either is not known."""
+    power = [shares[kind][0] for kind in known.supply_kinds if kind in shares]
+    if population is None or not power:
+        return None
+    return int(np.floor(population * max(power) + 0.5))
+
+
+def _graver(a: int | None, b: int | None) -> int | None:
+    levels = [v for v in (a, b) if v is not None]
+    return min(levels) if levels else None
+
+
+# --- returns ----------------------------------------------------------------------------------
+
+
+def with_returns(
+    sites: pd.DataFrame,
+    returns: Sequence[Mapping[str, Any]],
+    units: Sequence[Mapping[str, Any]],
+) -> pd.DataFrame:
+    """Replace an operator's kind by its return where the return is the source, never both.
+
+    `sites`: kind, operator, adcode, unit, COUNTS. A return's rows give `code`, total, down,
+    unknown. What the return does not list, but the inventory has, is unknown: "no change" must be
+    sent. A zone's totals are split over its districts by the inventory, largest remainders.
+    """
+    if not returns:
+        return sites
+    replaced = {(r["operator"], r["kind"]) for r in returns}
+    kept = sites[[k not in replaced for k in zip(sites["operator"], sites["kind"], strict=True)]]
+    hosts = {u["code"]: u["adcodes"] for u in units}
+    rows: list[dict[str, Any]] = []
+    for one in returns:
+        own = sites[(sites["operator"] == one["operator"]) & (sites["kind"] == one["kind"])]
+        base = {"operator": one["operator"], "kind": one["kind"]}
+        listed = {r["code"] for r in one["rows"]}
+        for r in one["rows"]:
+            rows += _return_rows(base, r, own, hosts.get(r["code"], []))
+        missing = own[~own["unit"].isin(listed) & ~own["adcode"].isin(listed)]
+        for m in missing.to_dict("records"):
+            rows.append(
+                {**base, "adcode": m["adcode"], "unit": m["unit"], "total": m["total"]}
+                | {"unknown": m["total"], "degraded": 0, "down": 0}
+            )
+    added = pd.DataFrame(rows, columns=[*kept.columns]) if rows else kept.iloc[:0]
+    return pd.concat([kept, added], ignore_index=True)
+
+
+def _return_rows(
+    base: Mapping[str, Any], row: Mapping[str, Any], own: pd.DataFrame, hosts: Sequence[str]
+) -> list[dict[str, Any]]:
+    figures = {
+        "total": int(row["total"]),
+        "unknown": int(row.get("unknown") or 0),
+        "degraded": 0,
+        "down": int(row["down"]),
+    }
+    if len(hosts) <= 1:
+        adcode = hosts[0] if hosts else None
+        return [{**base, "adcode": adcode, "unit": row["code"], **figures}]
+    weights: dict[str | None, int | float | Fraction] = defaultdict(int, dict.fromkeys(hosts, 0))
+    for adcode, total in zip(own["adcode"], own["total"], strict=True):
+        if adcode in weights:
+            weights[adcode] += int(total)
+    if not any(weights.values()):
+        weights.update(dict.fromkeys(hosts, 1))
+    parts = {name: split_by_weights(amount, weights) for name, amount in figures.items()}
+    return [
+        {**base, "adcode": h, "unit": row["code"], **{n: int(parts[n][h]) for n in figures}}
+        for h in hosts
+    ]
