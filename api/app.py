@@ -1,0 +1,108 @@
+"""The application: services made in the lifespan, the gate before every route."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from alembic.script import ScriptDirectory
+from fastapi import APIRouter, FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from api import logs, problems
+from api.account_book import AccountBook
+from api.credentials import Gate
+from api.deps import Configuration, Services
+from api.policy import POLICY, PolicyTable, Rule
+from api.request_log import RequestLog
+from api.routes import ROUTERS
+from api.routing import served_routes
+from api.security import Signer
+from data.database import alembic_config, app_engine
+from data.postgresql import check_durability
+from data.rulepacks import load_packs
+
+#: Called with the services of a process before they start; each adds its parts.
+EXTENSIONS: list[Callable[[Services], None]] = []
+
+
+def create_app(
+    configuration: Configuration,
+    *,
+    routers: Iterable[APIRouter] = ROUTERS,
+    policy: Iterable[Rule] = POLICY,
+    extensions: Iterable[Callable[[Services], None]] = (),
+) -> FastAPI:
+    """The API of one process. Raises RuntimeError unless policy rows and routes match exactly."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = await run_in_threadpool(make_services, configuration)
+        try:
+            for extend in (*EXTENSIONS, *extensions):
+                extend(services)
+            await run_in_threadpool(services.start)
+            app.state.services = services
+            yield
+        finally:
+            await run_in_threadpool(services.stop)
+            services.engine.dispose()
+            services.health_engine.dispose()
+
+    table = PolicyTable(policy)
+    app = FastAPI(
+        title="Yutu",
+        version=version("yutu"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    for router in routers:
+        app.include_router(router)
+    table.check(served_routes(app.routes))
+    app.state.policy = table
+    problems.install(app)
+    app.add_middleware(Gate, policy=table)
+    app.add_middleware(RequestLog)
+    return app
+
+
+def make_services(configuration: Configuration) -> Services:
+    """Connect, refuse a database that could lose what it acknowledged, read the rule packs."""
+    database = configuration.database
+    engine = app_engine(
+        configuration.database_url,
+        pool_size=database.pool_size,
+        acquire_timeout_s=database.acquire_timeout_s,
+        statement_timeout_s=max(1, database.statement_timeout_ms // 1000),
+    )
+    health_engine = app_engine(
+        configuration.database_url,
+        pool_size=database.health_pool_size + 1,  # one is the account book's
+        acquire_timeout_s=1.0,
+        statement_timeout_s=2,
+    )
+    with engine.connect() as connection:
+        check_durability(connection)
+    accounts = AccountBook(health_engine)
+    script = ScriptDirectory.from_config(alembic_config(configuration.database_url))
+    services = Services(
+        configuration=configuration,
+        engine=engine,
+        health_engine=health_engine,
+        accounts=accounts,
+        signer=Signer(configuration.secret),
+        packs=load_packs(),
+        schema_head=str(script.get_current_head()),
+    )
+    services.add(accounts)
+    return services
+
+
+def from_environment() -> FastAPI:
+    """The application of one worker process, as uvicorn's factory."""
+    logs.configure()
+    return create_app(Configuration.load())

@@ -1,0 +1,98 @@
+"""Whether the process lives, whether it is ready, and its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from fastapi import Request, Response
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.answers import json_answer
+from api.deps import Services, services_of
+from api.language import language_of
+from api.metrics import MEDIA_TYPE, exposition
+from api.problems import problem
+from api.routing import make_router
+
+READY_WAIT_S = 2.0
+RETRY_AFTER_S = 2
+
+router = make_router("service")
+
+_asking = threading.Semaphore(2)
+
+
+@router.get("/health", summary="This process is alive")
+async def health() -> Response:
+    """Touches neither database nor thread pool: it answers whatever else is stuck."""
+    return json_answer({"status": "ok"})
+
+
+@router.get(
+    "/ready",
+    summary="The database answers, its schema is the newest, the situation is being built",
+    responses={503: {"description": "Not ready; `reasons` says why"}},
+)
+async def ready(request: Request) -> Response:
+    services = services_of(request)
+    try:
+        async with asyncio.timeout(READY_WAIT_S):
+            reasons = await _in_own_thread(services)
+    except TimeoutError:
+        reasons = ["the database does not answer in time"]
+    if reasons:
+        return problem(
+            503,
+            "; ".join(reasons),
+            lang=language_of(request.scope),
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+            reasons=reasons,
+        )
+    return json_answer({"status": "ready"})
+
+
+@router.get("/metrics", summary="Metrics in Prometheus' text format")
+def metrics() -> Response:
+    return Response(exposition(), headers={"Content-Type": MEDIA_TYPE})
+
+
+async def _in_own_thread(services: Services) -> list[str]:
+    """`reasons_not_ready` beside the thread pool, which a hung database may have filled."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[str]] = loop.create_future()
+
+    def tell(reasons: list[str]) -> None:
+        if not answer.done():
+            answer.set_result(reasons)
+
+    def ask() -> None:
+        try:
+            reasons = reasons_not_ready(services)
+        except Exception:  # a hook that fails is a reason too; the log has the rest
+            reasons = ["a readiness check failed"]
+        finally:
+            _asking.release()
+        loop.call_soon_threadsafe(tell, reasons)
+
+    if not _asking.acquire(blocking=False):
+        return ["the database does not answer in time"]
+    threading.Thread(target=ask, name="ready", daemon=True).start()
+    return await answer
+
+
+def reasons_not_ready(services: Services) -> list[str]:
+    """Every reason not to send requests here, in words that name the remedy's place."""
+    if services.stopping.is_set():
+        return ["stopping"]
+    try:
+        with services.health_engine.connect() as connection:
+            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
+            versions = set(found)
+    except SQLAlchemyError:
+        return ["the database cannot be reached"]
+    reasons = []
+    if versions != {services.schema_head}:
+        reasons.append("the schema is not the newest; run yutu db migrate")
+    return reasons + [reason for check in services.readiness if (reason := check())]

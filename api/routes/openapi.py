@@ -1,0 +1,28 @@
+"""The API's own description and the page that shows it."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from api.answers import json_answer
+from api.docs import DOCS_CSP, PAGE, openapi_of
+from api.routing import make_router
+
+router = make_router("service")
+
+
+@router.get("/openapi.json", summary="This description", include_in_schema=False)
+def openapi(request: Request) -> Response:
+    app = request.app
+    if not hasattr(app.state, "openapi"):
+        app.state.openapi = openapi_of(app, app.state.policy)
+    return json_answer(app.state.openapi)
+
+
+@router.get("/docs", summary="This description as a page", include_in_schema=False)
+def docs() -> Response:
+    return Response(
+        PAGE,
+        headers={"Content-Security-Policy": DOCS_CSP},
+        media_type="text/html; charset=utf-8",
+    )

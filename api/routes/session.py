@@ -1,0 +1,141 @@
+"""Signing in and out: a bearer token for programs, a session cookie for people."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+
+from api.answers import json_answer
+from api.credentials import CHALLENGE, SESSION_COOKIE
+from api.deps import Caller, Csrf, LangDep, ServicesDep
+from api.problems import problem
+from api.routing import make_router
+from api.security import SESSION_AUDIENCE, TOKEN_AUDIENCE
+from data.accounts import authenticate
+from geo.errors import NotAllowed
+from maps.login import local_path, render_login
+from maps.page import Page
+
+LOGIN_COOKIE = "yutu_login"
+LOGIN_COOKIE_S = 3600
+WRONG = {"zh": "用户名或密码不正确", "en": "Wrong user name or password"}
+STALE = {"zh": "页面已过期，请重试", "en": "The page has expired; try again"}
+
+router = make_router("session")
+
+Username = Annotated[str, Form(max_length=200)]
+Password = Annotated[str, Form(max_length=2000)]
+
+
+@router.post("/v1/token", summary="A bearer token for a user name and password")
+def token(services: ServicesDep, lang: LangDep, username: Username, password: Password) -> Response:
+    """Form fields `username` and `password`. The token holds for `expires_in` seconds."""
+    account = authenticate(services.engine, username, password)
+    if account is None:
+        return problem(401, WRONG[lang], lang=lang, headers=CHALLENGE)
+    lifetime_s = services.configuration.security.token_minutes * 60
+    issued, _ = services.signer.issue(account, TOKEN_AUDIENCE, lifetime_s)
+    return json_answer({"access_token": issued, "token_type": "bearer", "expires_in": lifetime_s})
+
+
+@router.get("/v1/session", summary="Who is asking")
+def session(account: Caller, csrf: Csrf) -> Response:
+    """The account, and for a session cookie the CSRF token its writes must send."""
+    return json_answer(
+        {
+            "username": account.username,
+            "role": account.role,
+            "districts": account.districts,
+            "operators": account.operators,
+            "csrf": csrf or None,
+        }
+    )
+
+
+@router.get("/login", summary="The sign-in page")
+def login_page(
+    request: Request, lang: LangDep, next: Annotated[str | None, Query(max_length=2000)] = None
+) -> Response:
+    return _login_page(request, lang, None, next)
+
+
+@router.post("/login", summary="Sign in with the page's form")
+def login(
+    request: Request,
+    services: ServicesDep,
+    lang: LangDep,
+    username: Username,
+    password: Password,
+    csrf: Annotated[str, Form(max_length=200)] = "",
+    next: Annotated[str | None, Form(max_length=2000)] = None,
+) -> Response:
+    """Sets the session cookie and goes on to `next`, a path of this server."""
+    expected = request.cookies.get(LOGIN_COOKIE, "")
+    if not expected or not hmac.compare_digest(expected.encode(), csrf.encode()):
+        return _login_page(request, lang, STALE[lang], next, status=403)
+    account = authenticate(services.engine, username, password)
+    if account is None:
+        return _login_page(request, lang, WRONG[lang], next, status=401)
+    lifetime_s = services.configuration.security.session_hours * 3600
+    issued, _ = services.signer.issue(account, SESSION_AUDIENCE, lifetime_s)
+    answer = RedirectResponse(safe_path(next), status_code=303)
+    _set_cookie(request, answer, SESSION_COOKIE, issued, lifetime_s)
+    answer.delete_cookie(LOGIN_COOKIE, path="/login")
+    return answer
+
+
+@router.post("/logout", summary="End this session")
+def logout(
+    request: Request,
+    services: ServicesDep,
+    csrf: Annotated[str, Form(max_length=200)] = "",
+) -> Response:
+    """Takes the cookie back. Field `csrf`, or the header `X-CSRF-Token`, must be the session's."""
+    session_id = request.scope["state"].get("session_id")
+    sent = csrf or request.headers.get("x-csrf-token")
+    if session_id is not None and not services.signer.csrf_matches(session_id, sent):
+        raise NotAllowed("the CSRF token is missing or not of this session")
+    answer = RedirectResponse("/login", status_code=303)
+    answer.delete_cookie(SESSION_COOKIE, path="/")
+    return answer
+
+
+def safe_path(target: str | None) -> str:
+    """`target` if a browser stays on this server with it, else `/`."""
+    path = local_path(target)
+    parts = urlsplit(path)
+    return path if not parts.scheme and not parts.netloc else "/"
+
+
+def _login_page(
+    request: Request, lang: LangDep, error: str | None, target: str | None, *, status: int = 200
+) -> Response:
+    csrf = request.cookies.get(LOGIN_COOKIE) or secrets.token_urlsafe(24)
+    page: Page = render_login(lang, error, safe_path(target), csrf)
+    answer = Response(
+        page.html,
+        status,
+        headers={"Content-Security-Policy": page.csp},
+        media_type="text/html; charset=utf-8",
+    )
+    _set_cookie(request, answer, LOGIN_COOKIE, csrf, LOGIN_COOKIE_S, path="/login")
+    return answer
+
+
+def _set_cookie(
+    request: Request, answer: Response, name: str, value: str, age_s: int, *, path: str = "/"
+) -> None:
+    answer.set_cookie(
+        name,
+        value,
+        max_age=age_s,
+        path=path,
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )
