@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import folium
+import numpy as np
 import shapely
 from branca.element import Figure
-from shapely.geometry import shape
+from shapely.geometry import Polygon, shape
 from shapely.geometry.base import BaseGeometry
 
 from geo.errors import InvalidInput
@@ -50,7 +51,7 @@ def district_map(districts: Mapping[str, Any], ground: str, lang: Lang) -> Foliu
     """The choropleth's map of a FeatureCollection of districts (WGS-84, `properties.adcode`).
 
     Districts start in the colour `ground`; the page's script paints them. Raises InvalidInput where
-    an adcode is missing or stands twice.
+    an adcode is missing or stands twice, or a geometry is no area in degrees.
     """
     collection = _trimmed(districts, lang)
     west, south, east, north = _bounds(collection)
@@ -88,7 +89,9 @@ def label_point(geometry: BaseGeometry | None) -> tuple[float, float] | None:
     """(lon, lat) deepest inside the largest part, where a name has most room; None for no area."""
     if geometry is None or geometry.is_empty:
         return None
-    parts = [part for part in shapely.get_parts(geometry) if part.area > 0]
+    parts = [
+        part for part in shapely.get_parts(geometry) if isinstance(part, Polygon) and part.area
+    ]
     if not parts:
         return None
     largest = max(parts, key=lambda part: part.area)
@@ -129,9 +132,18 @@ def _trimmed(districts: Mapping[str, Any], lang: Lang) -> dict[str, Any]:
 
 
 def _bounds(collection: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    shapes = [shape(f["geometry"]) for f in collection["features"] if f["geometry"]]
-    drawn = [one for one in shapes if not one.is_empty]
-    if not drawn:
+    drawn = []
+    for feature in collection["features"]:
+        if (geometry := feature["geometry"]) is None:
+            continue
+        if geometry["type"] not in ("Polygon", "MultiPolygon"):
+            raise InvalidInput(f"district {feature['id']} is no area but a {geometry['type']}")
+        drawn.append(shape(geometry))
+    xy = shapely.get_coordinates(drawn)
+    if not len(xy):
         raise InvalidInput("no district has a geometry")
-    west, south, east, north = (float(v) for v in shapely.total_bounds(drawn))
-    return west, south, east, north
+    # Written so that NaN, which is neither, fails too.
+    if not (np.abs(xy) <= [180.0, 90.0]).all():
+        raise InvalidInput("a district lies outside of longitude and latitude in degrees")
+    (west, south), (east, north) = xy.min(axis=0), xy.max(axis=0)
+    return float(west), float(south), float(east), float(north)

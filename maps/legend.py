@@ -13,7 +13,7 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
-from maps.style import Style
+from maps.style import LIGHT_INK, Style, ink_on
 from maps.text import METRICS, Lang, say
 
 # The packs' shares per district → which figures of a district in the situation they divide.
@@ -64,7 +64,9 @@ class Measure:
 
     def as_json(self, style: Style) -> dict[str, Any]:
         """For the page's script; edges as integer fractions, colours by bin."""
-        share_colours = style.share_colours(len(self.edges) + 1) if self.source != LEVEL else ()
+        colours: tuple[str, ...] = ()
+        if self.source != LEVEL:
+            colours = (style.nothing_down, *style.share_colours(len(self.edges) + 1))
         return {
             "id": self.id,
             "source": self.source,
@@ -73,7 +75,8 @@ class Measure:
             "kinds": list(self.kinds),
             "edges": [{"num": edge.numerator, "den": edge.denominator} for edge in self.edges],
             "bins": list(self.bin_labels()),
-            "colours": [style.nothing_down, *share_colours] if share_colours else [],
+            "colours": list(colours),
+            "dark": [ink_on(colour) == LIGHT_INK for colour in colours],
         }
 
 

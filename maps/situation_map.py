@@ -29,9 +29,9 @@ URLS: Mapping[str, str] = {
     "logout": "/logout",
     "situation": "/v1/situation",
     "stream": "/v1/situation/stream",
-    "incidents": "/v1/incidents",
-    "outages": "/v1/outages",
 }
+# Layers over the districts: FeatureCollections, left out silently where the account may not read.
+LAYER_URLS: Mapping[str, str] = {"incidents": "/v1/incidents", "outages": "/v1/outages"}
 
 
 def render_page(
@@ -45,13 +45,15 @@ def render_page(
     csrf: str,
     situation: Mapping[str, Any] | None = None,
     style: Style | None = None,
+    layers: Sequence[str] = tuple(LAYER_URLS),
 ) -> Page:
     """The page of `plan`, or of all `packs` with a switch when it is None.
 
     `districts` is the FeatureCollection of the divisions in force at `at` (or now), simplified for
     display; its or its features' `source` and `licence` are shown. `packs` are the rule packs as
-    `/v1/plans/{plan}` gives them. `at` is an RFC 3339 time of knowledge, already checked. Raises
-    NotFound for an unknown plan, InvalidInput for districts that cannot be drawn.
+    `/v1/plans/{plan}` gives them. `at` is an RFC 3339 time of knowledge, already checked. `layers`
+    are those of LAYER_URLS that the account may read. Raises NotFound for an unknown plan,
+    InvalidInput for districts that cannot be drawn.
     """
     if plan is not None and plan not in packs:
         raise NotFound(f"there is no plan {plan!r}; known are {', '.join(packs)}")
@@ -67,7 +69,7 @@ def render_page(
         "map": MAP_VARIABLE,
         "layer": DISTRICTS_VARIABLE,
         "style": style.as_json(),
-        "urls": dict(URLS),
+        "urls": {**URLS, **{layer: LAYER_URLS[layer] for layer in layers}},
         "words": dict(WORDS[lang]),
         "kinds": dict(KINDS[lang]),
         "situation": situation,
@@ -112,6 +114,9 @@ def plan_view(name: str, pack: Mapping[str, Any], lang: Lang, style: Style) -> d
                 "text": rule.get("text"),
             }
             for rule in legend.criteria(pack)
+        ],
+        "scale": [
+            {"level": grade["level"], "severity": grade.get("severity")} for grade in pack["scale"]
         ],
         "metrics": legend.metric_names(pack, lang),
         "measures": [measure.as_json(style) for measure in legend.measures(pack, lang)],

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
-ROMAN: Mapping[int, str] = {1: "Ⅰ", 2: "Ⅱ", 3: "Ⅲ", 4: "Ⅳ"}
+DARK_INK = "#101828"
+LIGHT_INK = "#ffffff"
 
 
 def _levels() -> dict[int, str]:
@@ -22,7 +23,7 @@ class Style:
 
     levels: Mapping[int, str] = field(default_factory=_levels)
     shares: tuple[str, ...] = ("#dccdea", "#b897d3", "#8a5db3", "#5a3187")
-    nothing_down: str = "#edf1f5"
+    nothing_down: str = "#f3f6f9"
     no_data: str = "#a9b4c2"
 
     def __post_init__(self) -> None:
@@ -63,8 +64,7 @@ class Style:
 
 def ink_on(background: str) -> str:
     """Black-blue or white, whichever has the higher WCAG contrast on `background`."""
-    dark, light = "#101828", "#ffffff"
-    return max((dark, light), key=lambda ink: contrast(ink, background))
+    return max((DARK_INK, LIGHT_INK), key=lambda ink: contrast(ink, background))
 
 
 def contrast(one: str, other: str) -> float:

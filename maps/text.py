@@ -54,6 +54,10 @@ _PAIRS: dict[str, tuple[str, str]] = {
     # levels
     "level_word": ("等级", "Level"),
     "level_of": ("{level}级", "Level {level}"),
+    "severity_特别重大": ("特别重大", "extremely serious"),
+    "severity_重大": ("重大", "very serious"),
+    "severity_较大": ("较大", "serious"),
+    "severity_一般": ("一般", "ordinary"),
     "no_level": ("未达等级", "No level"),
     "not_reached": ("未达到分级标准", "No criterion met"),
     "no_assessment": ("尚无该预案的研判结果。", "There is no assessment for this plan yet."),
@@ -62,7 +66,17 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "proposal_none": ("系统研判，须由人员确认", "As computed; a person confirms"),
     "bounds_least": ("至少", "At least"),
     "bounds_most": ("至多", "at most"),
-    "bounds_why": ("（取决于状态不明的设施）", "(depending on what is unknown)"),
+    "bounds_why": ("（取决于未知：{what}）", "(depending on: {what})"),
+    "unknown_facilities": ("状态不明的设施", "facilities in unknown state"),
+    "comma": ("、", ", "),
+    "possible": (
+        "尚未发生，按可能发生研判。",
+        "It has not happened; graded as what may happen.",
+    ),
+    "out_of_scope": (
+        "不属于本预案适用范围（§{clause}）。",
+        "Outside the plan's scope (§{clause}).",
+    ),
     "below_noise_floor": (
         "低于运行提示阈值：数量少、占比低，按预案字面仍列出等级，不作告警。",
         "Below the operational noise floor: few sites and a small share. The level follows the "
@@ -74,7 +88,14 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "threshold": ("阈值 {value}", "threshold {value}"),
     "short_by": ("还差 {value}", "short by {value}"),
     "points": ("{n} 个百分点", "{n} points"),
-    "needs_more": ("再中断 {n} 处即达到", "{n} more down would reach it"),
+    "counted": ("已有 {n} 个区县，须 {needed} 个", "{n} districts, {needed} needed"),
+    "amounts_to": ("即 {value}", "that is {value}"),
+    "value_unknown": ("数值未知", "value unknown"),
+    "reached_at": ("如持续，{time} 达到", "reached at {time} if it goes on"),
+    "beyond": ("更高等级的其他条款（{n}）", "Criteria of still graver levels ({n})"),
+    "and_more": ("等，另 {n} 个", "and {n} more"),
+    "could_give": ("{fact}（可致{level}级）", "{fact} (could give level {level})"),
+    "needs_more": ("再增 {value} 即达到", "{value} more would reach it"),
     "undeclared": ("未申报事项", "Not declared"),
     "undeclared_why": (
         "下列事项由主管人员申报，未申报不等于没有：",

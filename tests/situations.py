@@ -1,6 +1,6 @@
 """Scenes for the map's tests: real borders, real rule packs, situations shaped as `/v1/situation`.
 
-The assessments here are written by hand for display; grading has its own tests.
+The numbers of districts are written by hand; their assessments come from the real grader.
 """
 
 from __future__ import annotations
@@ -8,17 +8,40 @@ from __future__ import annotations
 import copy
 import json
 import tomllib
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import shapely
-
 from data.readers.boundaries import default_divisions
-from geo.rules import RulePack
+from geo.districts import simplify_for_display
+from geo.grade import RulePack, assess, district_levels
 
 PLANS = ("communications-2024", "power-outage-2021", "special-equipment-2023")
 PLANS_DIR = Path(__file__).resolve().parents[1] / "data" / "plans"
+INCIDENT: dict[str, Any] = {
+    "type": "Feature",
+    "geometry": {"type": "Point", "coordinates": [106.45, 29.5]},
+    "properties": {
+        "incident_id": "7f3c2c5e-6f61-4a35-9d0e-2d3f0a6b7c11",
+        "adcode": "500107",
+        "plan": "special-equipment-2023",
+        "kind": "crane",
+        "state": "open",
+        "level": 3,
+        "occurred_at": "2026-11-21T02:00:00+08:00",
+    },
+}
+OUTAGE: dict[str, Any] = {
+    "type": "Feature",
+    "geometry": {
+        "type": "Polygon",
+        "coordinates": [
+            [[109.2, 31.2], [109.8, 31.2], [109.8, 31.6], [109.2, 31.6], [109.2, 31.2]]
+        ],
+    },
+    "properties": {"outage_id": "o-1", "revision": 1, "cause": "雷击", "planned": False},
+}
 HOSTILE = (
     "<img src=x onerror=\"window.__owned='img'\">",
     "</script><script>window.__owned='script'</script>",
@@ -32,42 +55,66 @@ HOSTILE = (
 @lru_cache(maxsize=1)
 def districts() -> dict[str, Any]:
     """The 37 districts in force now, thinned for display, as a FeatureCollection."""
-    frame = default_divisions()[-1].frame.copy()
-    frame["geometry"] = shapely.set_precision(
-        shapely.coverage_simplify(frame.geometry.to_numpy(), 0.004), 1e-5
-    )
+    frame = simplify_for_display(default_divisions()[-1].frame, 400)
     columns = ["adcode", "name", "name_en", "approximate", "source", "licence", "geometry"]
     collection: dict[str, Any] = json.loads(frame[columns].to_json(drop_id=True))
     return collection
 
 
-@lru_cache(maxsize=2)
-def packs(lang: str = "zh") -> dict[str, dict[str, Any]]:
-    """The rule packs as `/v1/plans/{plan}` gives them."""
+@lru_cache(maxsize=1)
+def rule_packs() -> dict[str, RulePack]:
+    """The rule packs of the project's own files."""
     return {
         plan: RulePack.from_dict(
             tomllib.loads((PLANS_DIR / f"{plan}.toml").read_text(encoding="utf-8")), f"{plan}.toml"
-        ).as_json(lang)
+        )
         for plan in PLANS
     }
 
 
-def assessment(plan: str, level: int | None = None, **more: Any) -> dict[str, Any]:
-    label = {1: "Ⅰ", 2: "Ⅱ", 3: "Ⅲ", 4: "Ⅳ"}.get(level or 0)
-    severity = {1: "特别重大", 2: "重大", 3: "较大", 4: "一般"}.get(level or 0)
-    return {
-        "plan": plan,
-        "level": level,
-        "label": label,
-        "severity": None if plan == "communications-2024" else severity,
-        "colour": {1: "red", 2: "orange", 3: "yellow", 4: "blue"}.get(level or 0),
-        "findings": [],
-        "next": [],
-        "bounds": {"at_least": level, "at_most": level},
-        "facts": {},
-        "undeclared": [],
-        "below_noise_floor": False,
-    } | more
+def packs(lang: str = "zh") -> dict[str, dict[str, Any]]:
+    """The rule packs as `/v1/plans/{plan}` gives them."""
+    return {plan: pack.as_json(lang) for plan, pack in rule_packs().items()}
+
+
+def graded(rows: list[dict[str, Any]], incident: dict[str, Any] | None) -> dict[str, Any]:
+    """The three assessments of these district rows and at most one incident, by the real grader."""
+    comms, power, special = PLANS
+    kinds = ("base_station", "exchange")
+    facts: dict[str, dict[str, Any]] = {
+        comms: {
+            "districts": [
+                {"adcode": row["adcode"]}
+                | {
+                    f"facilities_{what}": sum(row["facilities"][kind][what] for kind in kinds)
+                    for what in ("total", "down", "unknown")
+                }
+                for row in rows
+                if row["facilities"]
+            ]
+        },
+        power: {
+            "city": {"load_mw": 24_000, "load_shed_mw": 1400, "customers": 12_000_000, "customers_out": 700_000},
+            "districts": [
+                {"adcode": row["adcode"], "load_mw": row["load"]["load_mw"], "load_shed_mw": row["load"]["load_shed_mw"], "customers": row["customers"]["total"], "customers_out": row["customers"]["out"]}
+                for row in rows
+                if row["load"]
+            ],
+        },
+        special: incident or {"equipment": "elevator"},
+    }  # fmt: skip
+    found = {}
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    for plan in PLANS:
+        found[plan] = assess(rule_packs()[plan], facts[plan], now=now) | {
+            "below_noise_floor": False
+        }
+        levels = district_levels(rule_packs()[plan], facts[plan], now)
+        for row in rows:
+            row["plans"][plan] = levels.get(row["adcode"])
+    for row in rows:
+        row["level"] = min((level for level in row["plans"].values() if level), default=None)
+    return found
 
 
 def calm(sequence: int = 1, as_of: str = "2026-11-21T03:00:00+08:00") -> dict[str, Any]:
@@ -93,7 +140,7 @@ def calm(sequence: int = 1, as_of: str = "2026-11-21T03:00:00+08:00") -> dict[st
                 "area_share": {"base_station": {"any": 0.0, "all": 0.0}},
             }
         )
-    return {
+    scene: dict[str, Any] = {
         "as_of": as_of,
         "sequence": sequence,
         "units": [
@@ -105,10 +152,11 @@ def calm(sequence: int = 1, as_of: str = "2026-11-21T03:00:00+08:00") -> dict[st
             }
             for row in rows
         ],
-        "plans": {plan: assessment(plan) for plan in PLANS},
         "districts": rows,
         "synthetic": True,
     }
+    scene["plans"] = graded(rows, None)
+    return scene
 
 
 def count(total: int, down: int = 0, unknown: int = 0) -> dict[str, Any]:
@@ -127,63 +175,33 @@ def district(situation: dict[str, Any], adcode: str) -> dict[str, Any]:
 def storm(sequence: int = 2, as_of: str = "2026-11-21T03:10:00+08:00") -> dict[str, Any]:
     """A storm in the north-east: 巫溪 exactly half down, 城口 just under, 开州 a little, 万州 no data."""
     scene = calm(sequence, as_of)
-    comms, power, special = PLANS
-    for adcode, down, unknown, level in (
-        ("500238", 0.5, 12, 3), ("500229", 0.49, 6, 4), ("500154", 0.03, 0, 4), ("500236", 0.2, 40, 4),
+    for adcode, down, unknown in (
+        ("500238", 0.5, 12), ("500229", 0.49, 20), ("500154", 0.03, 0), ("500236", 0.2, 40),
     ):  # fmt: skip
         row = district(scene, adcode)
         total = row["facilities"]["base_station"]["total"] + 8
         row["facilities"]["base_station"] = count(total - 8, int(total * down) - 2, unknown)
         row["facilities"]["exchange"] = count(8, 2)
-        row["plans"][comms] = row["level"] = level
         row["population_affected"] = 41_000
         row["area_share"] = {"base_station": {"any": 0.412, "all": 0.27}}
-    for adcode, shed, out, level in (
-        ("500238", 0.62, 0.71, 3),
-        ("500229", 0.45, 0.3, 4),
-        ("500236", 0.12, 0.1, None),
-    ):
+    for adcode, shed, out in (("500238", 0.62, 0.71), ("500229", 0.45, 0.3), ("500236", 0.12, 0.1)):
         row = district(scene, adcode)
-        shed_mw = round(row["load"]["load_mw"] * shed, 3)
-        row["load"] |= {"load_shed_mw": shed_mw, "share": shed}
-        lost = int(row["customers"]["total"] * out)
-        row["customers"] |= {"out": lost, "share": out}
-        row["plans"][power] = level
-    district(scene, "500107")["plans"][special] = 3
-    district(scene, "500107")["level"] = 3
-    unknown = district(scene, "500101")
-    unknown["facilities"], unknown["load"], unknown["customers"] = {}, None, None
+        load_mw = row["load"]["load_mw"]
+        row["load"] |= {"load_shed_mw": round(load_mw * shed, 3), "share": shed}
+        row["customers"] |= {"out": int(row["customers"]["total"] * out), "share": out}
+    unknown_row = district(scene, "500101")
+    unknown_row |= {"facilities": {}, "load": None, "customers": None, "population_affected": None}
     scene["units"].append(
         {"code": "Z-WSJK", "name": "万盛经开区", "kind": "functional_zone", "adcodes": ["500110"]}
     )
-    scene["plans"] = {
-        comms: assessment(
-            comms, 3,
-            findings=[
-                {"clause": "1.6.3(1)", "level": 3, "metric": "share_down", "value": 0.5, "threshold": 0.5, "districts": ["500238"]},
-                {"clause": "1.6.3(1)", "level": 3, "metric": "facilities_down", "value": 4, "threshold": 2, "unit": "district", "districts": ["500238", "500229", "500154", "500236"]},
-                {"clause": "1.6.4", "level": 4, "metric": "facilities_down", "value": 1300, "threshold": 1, "districts": ["500238", "500229", "500154", "500236"]},
-            ],
-            next=[
-                {"clause": "1.6.2(1)", "level": 2, "metric": "share_down", "value": 1, "threshold": 2, "unit": "district", "short_by": 1, "districts": ["500229"], "needs": [{"adcode": "500229", "facilities": 11}, {"adcode": "500236", "facilities": 402}]},
-            ],
-            bounds={"at_least": 3, "at_most": 2},
-            undeclared=["national_response", "exceeds_city_capacity", "municipal_key_service_down", "district_key_service_down"],
-        ),
-        power: assessment(
-            power, 3,
-            findings=[
-                {"clause": "1.5.3(3)", "level": 3, "metric": "district_load_shed_share", "value": 0.62, "threshold": 0.6, "districts": ["500238"]},
-                {"clause": "1.5.4(3)", "level": 4, "metric": "district_load_shed_share", "value": 0.45, "threshold": 0.4, "districts": ["500229", "500238"]},
-            ],
-            next=[{"clause": "1.5.2(1)", "level": 2, "metric": "load_shed_share", "value": 0.031, "threshold": 0.2, "short_by": 0.169, "districts": []}],
-        ),
-        special: assessment(
-            special, 3,
-            findings=[{"clause": "1.5.3(6)", "level": 3, "metric": "overturned", "value": True, "threshold": True, "districts": ["500107"], "incident_id": "9c5f"}],
-            next=[{"clause": "1.5.2(1)", "level": 2, "metric": "deaths", "value": 1, "threshold": 10, "short_by": 9, "districts": ["500107"]}],
-        ),
-    }  # fmt: skip
+    scene["plans"] = graded(
+        scene["districts"], {"equipment": "crane", "overturned": True, "deaths": 1}
+    )
+    special = PLANS[2]
+    for finding in scene["plans"][special]["findings"]:
+        finding["incident_id"] = INCIDENT["properties"]["incident_id"]
+    struck = district(scene, "500107")
+    struck["plans"][special] = struck["level"] = 3
     return scene
 
 
@@ -201,7 +219,8 @@ def hostile() -> tuple[dict[str, Any], dict[str, Any]]:
     scene["units"][-1]["name"] = HOSTILE[1]
     for plan in scene["plans"].values():
         plan["severity"] = HOSTILE[0]
-        plan["undeclared"] = list(HOSTILE)
+        plan["undeclared"] = [{"fact": text, "level": 1, "clause": text} for text in HOSTILE]
+        plan["unknown"] = list(HOSTILE)
         for row in (*plan["findings"], *plan["next"]):
             row["text"] = HOSTILE[1]
             row["clause"] = HOSTILE[2]

@@ -97,6 +97,7 @@ class MapServer:
             user={"username": "commander"},
             csrf="token",
             situation=self.situation if self.embed else None,
+            layers=[] if self.incidents is None else ["incidents", "outages"],
         )
         return _answer(page)
 

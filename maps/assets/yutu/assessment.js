@@ -1,10 +1,12 @@
 // One plan's proposal with its reasons: what is met, how far the next level is, what is unknown.
 
-import { decimal, el, integer, levelBadge, percent, replace, ROMAN } from "./dom.js";
+import { dayAndTime, decimal, el, integer, levelBadge, levelWords, percent, replace, ROMAN } from "./dom.js";
+
+const SHOWN_PLACES = 8;
 
 export class AssessmentPanel {
-  constructor({ root, say, nameOf, onSelect }) {
-    Object.assign(this, { root, say, nameOf, onSelect });
+  constructor({ root, say, nameOf, districtOf, onSelect }) {
+    Object.assign(this, { root, say, nameOf, districtOf, onSelect });
   }
 
   show(assessment, plan) {
@@ -26,7 +28,7 @@ export class AssessmentPanel {
     const level = assessment.level;
     const calm = Boolean(assessment.below_noise_floor);
     const words = level
-      ? [say("level_of", { level: ROMAN[level] }), assessment.severity].filter(Boolean).join(" · ")
+      ? levelWords(level, assessment.severity, say)
       : say("not_reached");
     const box = el("section", { cls: `verdict ${calm ? "calm" : ""}`.trim(), data: { level: level ?? "" } });
     box.append(
@@ -50,12 +52,20 @@ export class AssessmentPanel {
           levelBadge(least ?? null, say, "small"),
           el("span", { text: say("bounds_most") }),
           levelBadge(most ?? null, say, "small"),
-          el("span", { cls: "quiet", text: say("bounds_why") }),
+          el("span", { cls: "quiet", text: say("bounds_why", { what: this.unknowns(assessment, plan) }) }),
         ),
       );
     }
+    if (assessment.possible) lines.push(el("p", { cls: "note", text: say("possible") }));
+    if (assessment.out_of_scope) lines.push(el("p", { cls: "note", text: say("out_of_scope", { clause: assessment.out_of_scope.clause }) }));
     if (calm) lines.push(el("p", { cls: "note", text: say("below_noise_floor") }));
     return el("div", { cls: "verdict-block" }, box, lines);
+  }
+
+  // "districts[500229].facilities_down" → the fact's name, each once.
+  unknowns(assessment, plan) {
+    const names = (assessment.unknown ?? []).map((path) => this.metric(String(path).split(".").pop(), plan));
+    return [...new Set(names)].join(this.say("comma")) || this.say("unknown_facilities");
   }
 
   findings(assessment, plan) {
@@ -69,7 +79,6 @@ export class AssessmentPanel {
   }
 
   finding(row, plan) {
-    const rule = criterion(plan, row);
     return el(
       "li",
       { cls: "finding", data: { clause: row.clause ?? "" } },
@@ -77,84 +86,98 @@ export class AssessmentPanel {
       el(
         "div",
         {},
-        el("p", { cls: "rule" }, el("span", { cls: "clause", text: `§${row.clause}` }), el("span", { text: row.text ?? rule?.text ?? this.metric(row, plan) })),
-        this.numbers(row, plan, rule),
-        this.places(row.districts),
+        this.rule(row, plan),
+        el(
+          "p",
+          { cls: "numbers" },
+          el("span", { cls: "metric", text: this.metric(row.metric, plan) }),
+          el("b", { text: this.quantity(row.value, row.unit) }),
+          this.threshold(row),
+          row.count_threshold > 1 ? el("span", { cls: "quiet", text: this.say("counted", { n: row.count, needed: row.count_threshold }) }) : null,
+        ),
+        this.places(row, plan),
       ),
     );
   }
 
-  numbers(row, plan, rule) {
-    const unit = row.unit ?? rule?.unit;
-    return el(
-      "p",
-      { cls: "numbers" },
-      el("span", { cls: "metric", text: this.metric(row, plan) }),
-      el("b", { text: this.quantity(row.value, unit) }),
-      el("span", { cls: "quiet", text: this.say("threshold", { value: this.quantity(row.threshold, unit) }) }),
-    );
+  // "threshold: yes" says nothing.
+  threshold(row) {
+    if (typeof row.threshold !== "number") return null;
+    return el("span", { cls: "quiet", text: this.say("threshold", { value: this.quantity(row.threshold, row.unit) }) });
   }
 
+  rule(row, plan) {
+    const rule = criterion(plan, row);
+    return el("p", { cls: "rule" }, el("span", { cls: "clause", text: `§${row.clause}` }), el("span", { text: row.text ?? rule?.text ?? this.metric(row.metric, plan) }));
+  }
+
+  // The nearest level in full, what lies beyond it behind a fold.
   next(assessment, plan) {
     const rows = assessment.next ?? [];
     if (!rows.length) return null;
+    const nearest = Math.max(...rows.map((row) => row.level));
+    const list = (some) => el("ol", { cls: "findings" }, some.map((row) => this.distance(row, plan)));
+    const beyond = rows.filter((row) => row.level !== nearest);
     return this.section(
       this.say("next"),
-      el(
-        "ol",
-        { cls: "findings" },
-        rows.map((row) => {
-          const rule = criterion(plan, row);
-          const unit = row.unit ?? rule?.unit;
-          const body = el(
-            "div",
-            {},
-            el("p", { cls: "rule" }, el("span", { cls: "clause", text: `§${row.clause}` }), el("span", { text: row.text ?? rule?.text ?? this.metric(row, plan) })),
-          );
-          if (row.short_by !== null && row.short_by !== undefined) {
-            body.append(
-              el(
-                "p",
-                { cls: "numbers" },
-                el("span", { cls: "metric", text: this.metric(row, plan) }),
-                el("b", { text: this.say("short_by", { value: this.quantity(row.short_by, unit, true) }) }),
-                el("span", { cls: "quiet", text: `${this.quantity(row.value, unit)} → ${this.quantity(row.threshold, unit)}` }),
-              ),
-            );
-          }
-          const needs = this.needs(row);
-          body.append(...(needs ? [needs] : []));
-          if (!needs) body.append(...[this.places(row.districts)].filter(Boolean));
-          return el("li", { cls: "finding next", data: { clause: row.clause ?? "" } }, levelBadge(row.level, this.say, "small outline"), body);
-        }),
-      ),
+      list(rows.filter((row) => row.level === nearest)),
+      beyond.length ? el("details", { cls: "beyond" }, el("summary", { text: this.say("beyond", { n: beyond.length }) }), list(beyond)) : null,
     );
   }
 
-  // Per nearest district how many more facilities it takes.
+  distance(row, plan) {
+    const body = el("div", {}, this.rule(row, plan));
+    for (const gap of [row, ...(row.also ?? [])]) {
+      const short = gap.short_by ?? null;
+      body.append(
+        el(
+          "p",
+          { cls: "numbers" },
+          el("span", { cls: "metric", text: this.metric(gap.metric, plan) }),
+          short === null ? el("b", { text: this.say("value_unknown") }) : el("b", { text: this.say("short_by", { value: this.quantity(short, gap.short_by_unit ?? gap.unit, true) }) }),
+          gap.short_by_amount ? el("span", { text: this.say("amounts_to", { value: this.quantity(gap.short_by_amount.value, gap.short_by_amount.unit) }) }) : null,
+          (gap.value ?? null) === null ? this.threshold(gap) : el("span", { cls: "quiet", text: `${this.quantity(gap.value, gap.unit)} → ${this.quantity(gap.threshold, gap.unit)}` }),
+          gap.reached_at ? el("span", { cls: "quiet", text: this.say("reached_at", { time: dayAndTime(gap.reached_at) }) }) : null,
+        ),
+      );
+    }
+    const needs = this.needs(row, plan) ?? this.places(row, plan);
+    if (needs) body.append(needs);
+    return el("li", { cls: "finding next", data: { clause: row.clause ?? "" } }, levelBadge(row.level, this.say, "small outline"), body);
+  }
+
+  // Per nearest district how much more it takes; the amount's key says what of.
   needs(row) {
     if (!Array.isArray(row.needs) || !row.needs.length) return null;
     return el(
       "ul",
       { cls: "needs" },
-      row.needs.slice(0, 4).map((need) =>
-        el(
-          "li",
-          {},
-          this.place(need.adcode ?? need.unit ?? need.code),
-          el("span", { text: this.say("needs_more", { n: integer(need.facilities ?? need.more ?? need.short_by) }) }),
-        ),
-      ),
+      row.needs.slice(0, 4).map((need) => {
+        const { adcode, ...amounts } = need;
+        const [[name, amount]] = Object.entries(amounts);
+        const unit = { facilities: "facility", load_shed_mw: "MW", customers_out: "customer" }[name];
+        const text = amount === null ? this.say("value_unknown") : this.say("needs_more", { value: this.quantity(amount, unit) });
+        return el("li", {}, this.place(adcode), el("span", { text }));
+      }),
     );
   }
 
+  // What only people can declare: each fact once, with the gravest level it would give.
   undeclared(assessment, plan) {
-    const facts = assessment.undeclared ?? [];
-    if (!facts.length) return null;
+    const facts = new Map();
+    for (const entry of assessment.undeclared ?? []) {
+      const level = Math.min(facts.get(entry.fact) ?? 9, entry.level ?? 9);
+      facts.set(entry.fact, level);
+    }
+    if (!facts.size) return null;
     return this.section(
       this.say("undeclared"),
       el("p", { cls: "quiet", text: this.say("undeclared_why") }),
-      el("ul", { cls: "undeclared" }, facts.map((fact) => el("li", { text: plan.metrics[fact] ?? fact }))),
+      el(
+        "ul",
+        { cls: "undeclared" },
+        [...facts].map(([fact, level]) => el("li", { text: ROMAN[level] ? this.say("could_give", { fact: this.metric(fact, plan), level: ROMAN[level] }) : this.metric(fact, plan) })),
+      ),
     );
   }
 
@@ -162,21 +185,39 @@ export class AssessmentPanel {
     return el("section", { cls: "reasons" }, el("h3", { text: title }), ...children);
   }
 
-  places(codes) {
-    if (!Array.isArray(codes) || !codes.length) return null;
-    return el("p", { cls: "places" }, codes.map((code) => this.place(code)));
+  // The districts of a finding with their own values, gravest first; the rest as a number.
+  places(row) {
+    const values = new Map((row.values ?? []).map((one) => [one.adcode, one.value]));
+    const incident = row.incident_id ? this.districtOf(row.incident_id) : null;
+    const codes = [...new Set([...(row.districts ?? []), ...(incident ? [incident] : [])])];
+    if (!codes.length) return null;
+    codes.sort((a, b) => (values.get(b) ?? 0) - (values.get(a) ?? 0));
+    const shown = codes.slice(0, SHOWN_PLACES);
+    const more = codes.length - shown.length;
+    return el(
+      "p",
+      { cls: "places" },
+      shown.map((code) => this.place(code, values.has(code) ? this.quantity(values.get(code), row.unit) : null)),
+      more > 0 ? el("span", { cls: "quiet", text: this.say("and_more", { n: more }) }) : null,
+    );
   }
 
-  place(code) {
-    return el("button", { cls: "place", text: this.nameOf(code), attrs: { type: "button" }, on: { click: () => this.onSelect(code) } });
+  place(code, value = null) {
+    return el(
+      "button",
+      { cls: "place", attrs: { type: "button" }, on: { click: () => this.onSelect(code) } },
+      el("span", { text: this.nameOf(code) }),
+      value === null ? null : el("span", { cls: "quiet", text: value }),
+    );
   }
 
-  metric(row, plan) {
-    return plan.metrics[row.metric] ?? row.metric ?? "";
+  metric(name, plan) {
+    return plan.metrics[name] ?? name ?? "";
   }
 
   quantity(value, unit, difference = false) {
     if (value === null || value === undefined) return "—";
+    if (Array.isArray(value)) return value.map((one) => this.quantity(one, unit)).join(" / ");
     if (typeof value === "boolean") return this.say(value ? "yes" : "no");
     if (typeof value !== "number") return String(value);
     if (unit === "share") return difference ? this.say("points", { n: decimal(value * 100) }) : percent(value);

@@ -83,7 +83,7 @@ export class Choropleth {
     const label = path.feature.properties.label;
     if (!label) return;
     const at = [label[1], label[0]];
-    const nameNode = el("span", { cls: "district-name", text: name });
+    const nameNode = el("span", { cls: "district-name", text: shortName(name) });
     const badgeNode = el("span", { cls: "map-badge", attrs: { hidden: "" } });
     const icon = L.divIcon({ className: "district-label", iconSize: null, html: el("div", { cls: "district-stack" }, badgeNode, nameNode) });
     L.marker(at, { icon, interactive: false, keyboard: false, pane: "labels" }).addTo(this.map);
@@ -129,11 +129,12 @@ export class Choropleth {
     const byCode = new Map((situation?.districts ?? []).map((d) => [d.adcode, d]));
     this.counts = new Array((measure.edges?.length ?? 0) + 2).fill(0);
     this.unknown = 0;
-    this.levelCounts = { 1: 0, 2: 0, 3: 0, 4: 0 };
+    this.levelCounts = { 0: 0, 1: 0, 2: 0, 3: 0, 4: 0 };
     for (const [adcode, path] of this.paths) {
       const district = byCode.get(adcode);
       const level = district?.plans?.[plan.id] ?? null;
       let fill;
+      let dark = false;
       if (measure.source === "level") {
         fill = district === undefined ? "url(#fill-no-data)" : level ? `url(#fill-level-${level})` : this.style.nothing_down;
         if (district === undefined) this.unknown += 1;
@@ -141,11 +142,13 @@ export class Choropleth {
       } else {
         const bin = binOf(measure, fraction(measure, district));
         fill = bin === null ? "url(#fill-no-data)" : measure.colours[bin];
+        dark = bin !== null && measure.dark[bin];
         if (bin === null) this.unknown += 1;
         else this.counts[bin] += 1;
         path.getElement().dataset.bin = bin === null ? "none" : String(bin);
       }
-      if (level) this.levelCounts[level] += 1;
+      if (district) this.levelCounts[level ?? 0] += 1;
+      this.names.get(adcode)?.classList.toggle("on-dark", dark);
       const chosen = adcode === this.selected;
       const weight = chosen ? 3 : level ? 2.25 : 0.9;
       path.options.baseWeight = weight;
@@ -182,6 +185,11 @@ export class Choropleth {
     const path = this.paths.get(adcode);
     if (path && !this.map.getBounds().contains(path.getBounds())) this.map.panInsideBounds(path.getBounds());
   }
+}
+
+// 石柱土家族自治县 → 石柱县, on the map only.
+function shortName(name) {
+  return name.replace(/^(.{2})(?:.{1,3}族)+自治县$/, "$1县");
 }
 
 function set(node, attributes) {

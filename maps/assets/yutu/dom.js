@@ -42,22 +42,22 @@ export function decimal(value) {
 export function percent(share) {
   if (typeof share !== "number" || !Number.isFinite(share)) return "—";
   const digits = share > 0 && share < 0.01 ? 100 : 10;
-  let scaled = Math.floor(share * 100 * digits + 1e-9) / digits;
+  const scaled = Math.floor(share * 100 * digits + 1e-9) / digits;
   if (share > 0 && scaled === 0) return "<0.01%";
   return `${scaled}%`;
 }
 
+// Times are shown as the city's (UTC+8), whatever the device is set to.
+const CITY_OFFSET_MS = 8 * 3600 * 1000;
+
 export function clockTime(date) {
-  const two = (n) => String(n).padStart(2, "0");
-  return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+  return new Date(date.getTime() + CITY_OFFSET_MS).toISOString().slice(11, 19);
 }
 
 export function dayAndTime(text) {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return text ?? "—";
-  const two = (n) => String(n).padStart(2, "0");
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  return `${day} ${clockTime(date)}`;
+  return `${new Date(date.getTime() + CITY_OFFSET_MS).toISOString().slice(0, 10)} ${clockTime(date)}`;
 }
 
 export function age(seconds, say) {
@@ -66,6 +66,13 @@ export function age(seconds, say) {
   if (s < 3600) return say("age_minutes", { n: Math.floor(s / 60), s: s % 60 });
   if (s < 86400) return say("age_hours", { n: Math.floor(s / 3600), m: Math.floor((s % 3600) / 60) });
   return say("age_days", { n: Math.floor(s / 86400), h: Math.floor((s % 86400) / 3600) });
+}
+
+// "Ⅲ级 · 较大"; a severity without words in the page's language is shown as the plan has it.
+export function levelWords(level, severity, say) {
+  const key = `severity_${severity}`;
+  const word = severity ? (say(key) === key ? severity : say(key)) : null;
+  return [say("level_of", { level: ROMAN[level] }), word].filter(Boolean).join(" · ");
 }
 
 // The square with the level's numeral; colour and numeral always come together.

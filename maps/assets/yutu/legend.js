@@ -1,17 +1,22 @@
 // What the colours, hatches and numerals mean, with how many districts each applies to.
 
-import { el, levelBadge, replace } from "./dom.js";
+import { el, levelBadge, levelWords, replace } from "./dom.js";
 
 export class Legend {
   constructor({ root, say, style }) {
     Object.assign(this, { root, say, style });
   }
 
-  show(measure, choropleth, withPoints) {
+  show(plan, measure, choropleth, withPoints) {
     const { say } = this;
     const items = [];
     if (measure.source === "level") {
-      for (const level of [1, 2, 3, 4]) items.push(this.row(levelBadge(level, say, "small"), say("level_word"), choropleth.levelCounts[level]));
+      for (const { level, severity } of plan.scale) {
+        items.push(this.row(levelBadge(level, say, "small"), levelWords(level, severity, say), choropleth.levelCounts[level]));
+      }
+      const neutral = el("span", { cls: "swatch" });
+      neutral.style.backgroundColor = this.style.nothing_down;
+      items.push(this.row(neutral, say("no_level"), choropleth.levelCounts[0]));
     } else {
       measure.bins.forEach((label, bin) => {
         items.push(this.row(swatch(bin, measure), label, choropleth.counts[bin]));

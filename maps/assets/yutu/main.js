@@ -4,7 +4,7 @@ import { AssessmentPanel } from "./assessment.js";
 import { Choropleth } from "./choropleth.js";
 import { Connection } from "./connection.js";
 import { DistrictCard } from "./district.js";
-import { age, clockTime, dayAndTime, el, levelBadge, replace, ROMAN, speaker } from "./dom.js";
+import { age, clockTime, dayAndTime, el, levelBadge, levelWords, replace, speaker } from "./dom.js";
 import { Legend } from "./legend.js";
 import { Points } from "./points.js";
 import { DistrictTable } from "./table.js";
@@ -25,13 +25,15 @@ const nameOf = (code) =>
   (state.situation?.districts ?? []).find((d) => d.adcode === code)?.name ??
   code;
 
+const districtOf = (incidentId) => points.features.find((f) => f.properties?.incident_id === incidentId)?.properties.adcode ?? null;
+
 map.createPane("labels").style.zIndex = "450";
 map.getPane("labels").style.pointerEvents = "none";
 L.control.zoom({ position: "topright", zoomInTitle: say("zoom_in"), zoomOutTitle: say("zoom_out") }).addTo(map);
-L.control.scale({ imperial: false, position: "bottomright" }).addTo(map);
+L.control.scale({ imperial: false, position: "bottomleft" }).addTo(map);
 
 const choropleth = new Choropleth({ map, layer, style: page.style, say, onSelect: select });
-const panel = new AssessmentPanel({ root: byId("reasons"), say, nameOf, onSelect: select });
+const panel = new AssessmentPanel({ root: byId("reasons"), say, nameOf, districtOf, onSelect: select });
 const table = new DistrictTable({ root: byId("table"), say, nameOf, onSelect: select });
 const legend = new Legend({ root: byId("legend-body"), say, style: page.style });
 const card = new DistrictCard({
@@ -54,7 +56,10 @@ const points = new Points({
   say,
   style: page.style,
   kinds: page.kinds,
-  onChange: () => state.measure && legend.show(state.measure, choropleth, points.shown > 0),
+  onChange: () => {
+    legend.show(state.plan, state.measure, choropleth, points.shown > 0);
+    panel.show(state.situation?.plans?.[state.plan.id], state.plan);
+  },
 });
 
 function fit() {
@@ -104,7 +109,7 @@ function drawPlans() {
     const assessment = state.situation?.plans?.[plan.id];
     const level = assessment?.level ?? null;
     const words = level
-      ? [say("level_of", { level: ROMAN[level] }), assessment.severity].filter(Boolean).join(" · ")
+      ? levelWords(level, assessment.severity, say)
       : say(assessment ? "not_reached" : "no_assessment_short");
     tab.setAttribute("aria-pressed", String(plan === state.plan));
     tab.classList.toggle("calm", Boolean(assessment?.below_noise_floor));
@@ -119,7 +124,7 @@ function draw() {
   choropleth.paint(state.situation, state.plan, state.measure);
   // Raising a path moves it in the document, which drops the keyboard focus.
   if (active instanceof SVGElement && active.isConnected && document.activeElement !== active) active.focus({ preventScroll: true });
-  legend.show(state.measure, choropleth, points.shown > 0);
+  legend.show(state.plan, state.measure, choropleth, points.shown > 0);
   panel.show(state.situation?.plans?.[state.plan.id], state.plan);
   table.show(state.situation, state.plan);
   if (card.adcode && !card.root.contains(document.activeElement)) card.show(card.adcode, state.situation);
@@ -207,6 +212,7 @@ new ResizeObserver(() => fit()).observe(map.getContainer());
 fit();
 choosePlan(location.hash.slice(1) || page.plan, false);
 chooseView("reasons");
+if (window.matchMedia("(max-width: 860px)").matches) byId("legend").open = false;
 if (page.situation) onSituation(page.situation);
 setInterval(drawTime, 1000);
 connection.start();

@@ -30,6 +30,7 @@ export class Points {
   }
 
   async fetch(url, extra = {}) {
+    if (!url) return [];
     const query = new URLSearchParams(extra);
     if (this.at) query.set("at", this.at);
     try {
