@@ -1,0 +1,359 @@
+"""Vector files: GeoJSON, GeoPackage, FlatGeobuf, GeoParquet, Shapefile, KML, KMZ, GPX and GML.
+
+The kind of a file is found from its content, never from its name, and handed to GDAL under the
+suffix of that kind; a file that is none of them does not reach GDAL at all (see the package's
+docstring for what is taken away from GDAL itself). Readers are plain functions of a path, so that
+a caller can run them in a child process with limits.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import xml.parsers.expat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import geopandas
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pyogrio
+
+from data.readers import VECTOR_DRIVERS
+from geo.crs import name_of_crs, parse_crs, reconcile_crs
+from geo.errors import CrsError, Fault, InvalidInput, TooLarge
+
+_left_over = set(pyogrio.list_drivers()) - VECTOR_DRIVERS
+if _left_over:
+    raise ImportError(
+        f"pyogrio was imported before data.readers could lock it down; GDAL still has {_left_over}"
+    )
+
+MAX_FEATURES: Final = 2_000_000
+MAX_UNPACKED_BYTES: Final = 2 << 30
+"""What a zipped Shapefile or KMZ may unpack to."""
+
+# Kind → suffix GDAL expects and the drivers that may claim the file.
+_KINDS: Final = {
+    "GeoJSON": (".geojson", {"GeoJSON"}),
+    "GeoPackage": (".gpkg", {"GPKG"}),
+    "FlatGeobuf": (".fgb", {"FlatGeobuf"}),
+    "Shapefile": (".shp", {"ESRI Shapefile"}),
+    "KML": (".kml", {"KML", "LIBKML"}),
+    "GPX": (".gpx", {"GPX"}),
+    "GML": (".gml", {"GML"}),
+}
+_SHAPEFILE_PARTS: Final = (".shp", ".shx", ".dbf", ".prj", ".cpg")
+_GPX_LAYERS: Final = ("waypoints", "routes", "tracks")
+_READ_ERRORS: Final = (
+    RuntimeError,
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    pyarrow.ArrowException,
+)
+
+
+def sniff(path: Path) -> str:
+    """The kind of a vector file by its content: one of GeoJSON, GeoPackage, FlatGeobuf, Parquet,
+    Shapefile, zipped Shapefile, KML, KMZ, GPX, GML. Raises InvalidInput for anything else."""
+    with path.open("rb") as file:
+        head = file.read(65_536)
+    if not head.strip():
+        raise InvalidInput("the file is empty")
+    if head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11"):
+        return "GeoPackage"
+    if head.startswith(b"fgb"):
+        return "FlatGeobuf"
+    if head.startswith(b"PAR1"):
+        return "Parquet"
+    if head.startswith(b"\x00\x00\x27\x0a"):
+        return "Shapefile"
+    if head.startswith(b"PK\x03\x04"):
+        return _sniff_archive(path)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"{"):
+        return "GeoJSON"
+    if text.startswith((b"<", b"\xff\xfe<", b"\xfe\xff\x00<")):
+        return _sniff_xml(path)
+    raise InvalidInput(
+        "the file is none of GeoJSON, GeoPackage, FlatGeobuf, GeoParquet, Shapefile, zipped "
+        "Shapefile, KML, KMZ, GPX, GML"
+    )
+
+
+def read_vector(
+    path: Path,
+    layer: str | None = None,
+    *,
+    crs: str | None = None,
+    max_features: int = MAX_FEATURES,
+) -> Any:
+    """The features of a file as a GeoDataFrame, in the file's own coordinates, numbered from 0.
+
+    `crs`: what the uploader declares. `frame.attrs["crs"]` is the canonical name of the system the
+    coordinates are in, for `geo.crs.frame_to_wgs84`; `frame.crs` says the same where a code for it
+    exists (none does for GCJ-02 and BD-09, and it is None then). `attrs["format"]` is the kind.
+
+    A file of several layers needs `layer`, except KML and KMZ, whose folders are read one after
+    another, and GPX, of which waypoints, routes and tracks are (column `layer` says which).
+    Raises CrsError when neither file nor uploader says the system, or they disagree; TooLarge;
+    InvalidInput for an unknown, unreadable or empty file or layer.
+    """
+    kind = sniff(path)
+    if kind == "Parquet":
+        frame = _read_parquet(path, max_features)
+    else:
+        with _prepared(path, kind) as (ready, plain):
+            frame = _read_ogr(ready, plain, layer, max_features)
+    if len(frame) == 0:
+        raise InvalidInput(f"the {kind} file contains no feature")
+    stated = _stated_crs(frame, kind, path, crs)
+    name = reconcile_crs(stated, crs)
+    frame = frame.reset_index(drop=True)
+    code = {"WGS84": "EPSG:4326", "CGCS2000": "EPSG:4490", "GCJ-02": None, "BD-09": None}
+    frame = frame.set_crs(code.get(name, name), allow_override=True)
+    frame.attrs.update(crs=name, format=kind)
+    return frame
+
+
+# --- sniffing -------------------------------------------------------------------------------------
+
+
+def _sniff_archive(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [part.filename for part in _members(archive)]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InvalidInput("the archive is damaged or incomplete") from error
+    if any(name.lower().endswith(".shp") for name in names):
+        return "zipped Shapefile"
+    if any(name.lower().endswith(".kml") for name in names):
+        return "KMZ"
+    raise InvalidInput("the archive holds neither a Shapefile nor a KML document")
+
+
+def _sniff_xml(path: Path) -> str:
+    """The kind of an XML file by its root element; a document type declaration is refused."""
+    root: list[str] = []
+
+    def start(name: str, _: dict[str, str]) -> None:
+        if not root:
+            root.append(name)
+
+    def doctype(*_: object) -> None:
+        raise InvalidInput("the XML file declares a document type; that is not accepted")
+
+    parser = xml.parsers.expat.ParserCreate(namespace_separator=" ")
+    parser.StartElementHandler = start
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        with path.open("rb") as file:
+            while not root and (block := file.read(65_536)):
+                parser.Parse(block, False)
+    except xml.parsers.expat.ExpatError as error:
+        raise InvalidInput(f"the XML file is damaged: {error}") from error
+    namespace, _, name = (root[0] if root else "").rpartition(" ")
+    if name == "kml":
+        return "KML"
+    if name == "gpx":
+        return "GPX"
+    if name == "FeatureCollection" and ("opengis.net/" in namespace or "ogr" in namespace):
+        return "GML"
+    raise InvalidInput(f"an XML file with the root element {name[:40]!r} is none of KML, GPX, GML")
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    parts = [part for part in archive.infolist() if not part.is_dir()]
+    if any(part.flag_bits & 1 for part in parts):
+        raise InvalidInput("the archive is encrypted")
+    if sum(part.file_size for part in parts) > MAX_UNPACKED_BYTES or len(parts) > 1000:
+        raise TooLarge(f"the archive unpacks to more than {MAX_UNPACKED_BYTES} bytes or 1000 files")
+    # Apple's archiver adds shadows of every file under this name.
+    return [part for part in parts if not part.filename.startswith("__MACOSX/")]
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _prepared(path: Path, kind: str) -> Iterator[tuple[Path, str]]:
+    """The file alone in a folder of its own, under the suffix GDAL expects; what kind it then is.
+
+    Alone, so that no driver finds anything beside it, and nothing is written beside the original.
+    """
+    with tempfile.TemporaryDirectory(prefix="yutu-vector-") as folder:
+        if kind == "zipped Shapefile":
+            yield _unpack_shapefile(path, Path(folder)), "Shapefile"
+        elif kind == "KMZ":
+            yield _unpack_kml(path, Path(folder)), "KML"
+        else:
+            ready = Path(folder) / f"file{_KINDS[kind][0]}"
+            ready.symlink_to(path.resolve())
+            if kind == "Shapefile":
+                for beside in path.parent.iterdir():
+                    suffix = beside.suffix.lower()
+                    if beside.stem == path.stem and suffix in _SHAPEFILE_PARTS[1:]:
+                        (Path(folder) / f"file{suffix}").symlink_to(beside.resolve())
+            yield ready, kind
+
+
+def _unpack_shapefile(path: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(path) as archive:
+        parts = {part.filename: part for part in _members(archive)}
+        main = [name for name in parts if name.lower().endswith(".shp")]
+        if len(main) > 1:
+            shown = ", ".join(sorted(main)[:10])
+            raise InvalidInput(
+                f"the archive holds several Shapefiles ({shown}); send one at a time"
+            )
+        stem = main[0][:-4]
+        for name, part in parts.items():
+            if name[:-4] == stem and name[-4:].lower() in _SHAPEFILE_PARTS:
+                _unpack(archive, part, folder / f"file{name[-4:].lower()}")
+    return folder / "file.shp"
+
+
+def _unpack_kml(path: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(path) as archive:
+        documents = [part for part in _members(archive) if part.filename.lower().endswith(".kml")]
+        # The first one in the archive is the main document; it is called doc.kml by custom.
+        main = next((p for p in documents if p.filename.lower() == "doc.kml"), documents[0])
+        _unpack(archive, main, folder / "file.kml")
+    if _sniff_xml(folder / "file.kml") != "KML":
+        raise InvalidInput("the document inside the KMZ is no KML")
+    return folder / "file.kml"
+
+
+def _unpack(archive: zipfile.ZipFile, part: zipfile.ZipInfo, target: Path) -> None:
+    """One member, never more bytes than the archive says it has."""
+    try:
+        with archive.open(part) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise InvalidInput("the archive is damaged or incomplete") from error
+
+
+def _read_ogr(path: Path, kind: str, layer: str | None, max_features: int) -> Any:
+    try:
+        driver = pyogrio.read_info(path, layer=0)["driver"]
+        layers = [str(name) for name, _ in pyogrio.list_layers(path)]
+        spatial = [str(name) for name, shape in pyogrio.list_layers(path) if shape is not None]
+    except _READ_ERRORS as error:
+        raise InvalidInput(f"the {kind} file is damaged, incomplete or empty") from error
+    if driver not in _KINDS[kind][1]:
+        raise InvalidInput(f"the file looks like {kind} but would be read as {driver}")
+    if layer is not None:
+        if layer not in layers:
+            raise InvalidInput([Fault(f"no layer {layer[:60]!r}; there are {_list(layers)}")])
+        wanted = [layer]
+    elif kind == "GPX":
+        wanted = [name for name in _GPX_LAYERS if name in layers]
+    elif kind == "KML" or len(spatial) == 1:
+        wanted = spatial
+    elif not spatial:
+        raise InvalidInput(f"the {kind} file has no layer with geometries")
+    else:
+        raise InvalidInput([Fault(f"the file has several layers; name one of {_list(spatial)}")])
+    encoding = _shapefile_encoding(path) if kind == "Shapefile" else None
+    frames = []
+    left = max_features
+    for name in wanted:
+        try:
+            # One more than allowed tells a file that is too long from one that just fits.
+            part = pyogrio.read_dataframe(
+                path, layer=name, max_features=left + 1, encoding=encoding, datetime_as_string=True
+            )
+        except _READ_ERRORS as error:
+            raise InvalidInput(f"the {kind} file cannot be read: {_reason(error)}") from error
+        if not isinstance(part, geopandas.GeoDataFrame):
+            raise InvalidInput([Fault(f"layer {name[:60]!r} has no geometries")])
+        left -= len(part)
+        if left < 0:
+            raise TooLarge(f"the file has more than {max_features} features")
+        if len(part) and len(wanted) > 1:
+            part["layer"] = name
+        if len(part):
+            frames.append(part)
+    if not frames:
+        return geopandas.GeoDataFrame(geometry=[], crs=None)
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+
+
+def _read_parquet(path: Path, max_features: int) -> Any:
+    try:
+        meta = pyarrow.parquet.read_metadata(path)
+        if meta.num_rows > max_features:
+            raise TooLarge(f"the file has {meta.num_rows} features, more than {max_features}")
+        if b"geo" not in (meta.metadata or {}):
+            raise InvalidInput("the Parquet file has no geometry (it is no GeoParquet)")
+        return geopandas.read_parquet(path)
+    except _READ_ERRORS as error:
+        raise InvalidInput("the Parquet file is damaged or incomplete") from error
+
+
+def _stated_crs(frame: Any, kind: str, path: Path, declared: str | None) -> str | None:
+    """What the file itself states, None if nothing.
+
+    GDAL labels every GeoJSON without a `crs` member EPSG:4326 (RFC 7946). That label is not the
+    file's own word, so a declared projected system is believed against it.
+    """
+    declared = declared if declared and declared.strip() else None
+    if frame.crs is None:
+        if declared is None:
+            raise CrsError(
+                [Fault(f"the {kind} file states no coordinate system; declare it", None, "crs")]
+            )
+        return None
+    if (
+        kind == "GeoJSON"
+        and declared is not None
+        and parse_crs(declared).startswith("EPSG:")
+        and not _has_crs_member(path)
+    ):
+        return None
+    return name_of_crs(frame.crs)
+
+
+def _has_crs_member(path: Path) -> bool:
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("crs") is not None
+
+
+def _shapefile_encoding(path: Path) -> str | None:
+    """GB18030 for an attribute table that does not say its encoding and is not UTF-8; else None,
+    which leaves it to what the file says. Chinese Shapefiles are often written so."""
+    table = path.with_suffix(".dbf")
+    if path.with_suffix(".cpg").exists() or not table.exists():
+        return None
+    with table.open("rb") as file:
+        head = file.read(32)
+        if len(head) < 32 or head[29] not in (0x00, 0x57):
+            return None
+        file.seek(int.from_bytes(head[8:10], "little"))
+        records = file.read(1 << 20)
+    try:
+        records[: records.rfind(b" ") + 1].decode("utf-8")
+    except UnicodeDecodeError:
+        return "GB18030"
+    return "UTF-8"
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(repr(name[:60]) for name in names[:20])
+
+
+def _reason(error: BaseException) -> str:
+    """GDAL's message, without the path of our temporary folder."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split("yutu-vector-")[0][:200]
