@@ -136,6 +136,7 @@ class MetricKind:
     type: str
     unit: str | None
     values: tuple[str, ...] = ()
+    share: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class Vocabulary:
             return None
         ratio = self.ratios.get((scope, name))
         if ratio is not None:
-            return name, MetricKind("number", ratio.unit)
+            return name, MetricKind("number", ratio.unit, share=True)
         fact = self.schema.groups[scope].facts.get(name)
         if fact is None or fact.type == "datetime":
             facts = self.schema.groups[scope].facts.values()
@@ -181,6 +182,8 @@ class Vocabulary:
             number = table.exact(value, key)
             if number is not None and number <= 0:
                 table.fault("must be more than 0, or everything would meet it", key)
+            if number is not None and kind.share and number > 1:
+                table.fault("must be at most 1, shares being fractions", key)
             return None if number is None else Condition(name, test, number)
         table.fault(f"a bound of this type does not fit {name}, which is {kind.type}", key)
         return None

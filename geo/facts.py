@@ -132,7 +132,8 @@ class Record:
         if value is None and fact.since:
             value = self.hours(fact, now)
         if value is not None:
-            return Span(value, value + (self.number(fact.widened_by) or 0))
+            more = self.number(fact.widened_by) if fact.widened_by else None
+            return Span(value, value + more if more else value)
         if fact.part_of:
             return Span(0, self.number(fact.part_of))
         return Span(self._largest_part(fact), None)

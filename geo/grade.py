@@ -6,9 +6,9 @@ the gravest criterion met decides.
 
 Unknown facts (null or absent) are unknown, not zero. `level` is what is certain from what is known,
 an unknown facility not being down; `bounds` are the levels certain and possible whatever the
-unknown facts are. Decision: facts that are an authority's declaration (`declared` in the pack) do not
-widen the bounds while nobody has declared them, or `at_most` would be I for ever; they are listed
-under `undeclared`. A list that is absent, and a district not listed, widen nothing either.
+unknown facts are. Decision: facts that are an authority's declaration (`declared` in the pack) do
+not widen the bounds while nobody has declared them, or `at_most` would be I for ever; they are
+listed under `undeclared`. A list that is absent, or a district not listed, widens nothing either.
 """
 
 from __future__ import annotations

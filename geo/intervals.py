@@ -24,12 +24,15 @@ def exact(value: object) -> Number:
 
     A float stands for its shortest decimal form. NaN, infinities and booleans are refused.
     """
+    if type(value) is int:
+        return value
     if isinstance(value, bool):
         raise ValueError("a truth value is not a number")
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Rational):
-        return _whole(Fraction(int(value.numerator), int(value.denominator)))
+    if type(value) is not float:
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Rational):
+            return _whole(Fraction(int(value.numerator), int(value.denominator)))
     if not isinstance(value, Decimal):
         try:
             value = Decimal(repr(float(value)))  # type: ignore[arg-type]
@@ -51,14 +54,12 @@ def plain(value: Number) -> int | float:
 
 def divide(part: Number, whole: Number) -> Number:
     """`part / whole`, exact."""
-    if isinstance(part, int) and isinstance(whole, int):
-        return Fraction(part, whole)
-    return Fraction(part) / Fraction(whole)
+    return Fraction(part.numerator * whole.denominator, part.denominator * whole.numerator)
 
 
 def round_up(value: Number, step: Number) -> Number:
     """The smallest multiple of `step` that is not less than `value`."""
-    return _whole(Fraction(-((-Fraction(value)) // step) * step))
+    return _whole(Fraction(-(-value // step) * step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Span:
     @property
     def known(self) -> bool:
         """Only one value is possible."""
-        return self.high is not None and self.low == self.high
+        return self.low is self.high or (self.high is not None and self.low == self.high)
 
     @property
     def empty(self) -> bool:
@@ -86,8 +87,11 @@ class Span:
 
     def at_least(self, bound: Number) -> Truth:
         """Whether the number is ≥ `bound`."""
-        if self.low >= bound:
+        low = self.low
+        if low.numerator * bound.denominator >= bound.numerator * low.denominator:
             return YES
+        if self.high is low:
+            return NO
         if self.high is None or self.high > bound or (self.high == bound and not self.below_high):
             return MAYBE
         return NO
@@ -115,6 +119,8 @@ def share(part: Span, whole: Span) -> Span | None:
     if whole.high is not None and whole.high <= 0:
         return None
     low: Number = 0 if whole.high is None else divide(part.low, whole.high)
+    if part.known and whole.known:
+        return Span(low, low)
     smallest = max(whole.low, part.low)
     if part.high is None or part.high >= smallest > 0 or (smallest <= 0 and part.high > 0):
         return Span(min(low, 1), 1)

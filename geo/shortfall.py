@@ -21,15 +21,28 @@ NEAREST = 5
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """One condition short of its bound. `amount` is the smallest addition that reaches the
-    bound, in the unit of the part for a share; None for all of these is unknown."""
+    """One condition short of its bound: `part` of `whole`, or of 1 where the metric is no share.
+
+    `amount` is the smallest addition to the part that reaches the bound; None is unknown.
+    """
 
     condition: Condition
-    value: Number | None
-    short_by: Number | None
-    amount: Number | None
+    amount: Number | None = None
     part: Number | None = None
     whole: Number | None = None
+
+    @property
+    def value(self) -> Number | None:
+        """The metric's value as known."""
+        if self.part is None or self.whole is None:
+            return None
+        return divide(self.part, self.whole)
+
+    @property
+    def short_by(self) -> Number | None:
+        """What is missing, in the metric's unit."""
+        value = self.value
+        return None if value is None else self.condition.number - value
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,7 @@ def _counted(
     amounts = [reach.amount for reach in reaches[:missing]]
     known = [amount for amount in amounts if amount is not None]
     total = sum(known) if len(known) == missing else None
-    entry: dict[str, Any] = {
+    return {
         "metric": criterion.metric,
         "value": _value(deciding, _is_ratio(standing, criterion)) if deciding else None,
         "threshold": bound_as_json(criterion.main.bound),
@@ -110,7 +123,6 @@ def _counted(
         "districts": [reach.standing.record.code for reach in reaches[:NEAREST]],
         "needs": _needs(standing, criterion, reaches[:NEAREST]),
     }
-    return entry
 
 
 def _needs(standing: Standing, criterion: Criterion, reaches: list[Reach]) -> list[dict[str, Any]]:
@@ -162,7 +174,7 @@ def _reach(standing: Standing, criterion: Criterion, record: RecordStanding) -> 
         elif truth == NO:
             return None
         elif condition.test == "at_least":
-            gaps.append(Gap(condition, None, None, None))
+            gaps.append(Gap(condition))
         if truth == MAYBE:
             unknown += inexact(standing, criterion.scope, condition, record)
     return Reach(record, tuple(gaps), tuple(dict.fromkeys(unknown))) if gaps else None
@@ -188,16 +200,16 @@ def _gap(standing: Standing, scope: str, condition: Condition, record: RecordSta
     bound = condition.number
     if ratio is None:
         value = measured(record, condition.metric, standing.now)
-        short = None if value is None else bound - value
+        if value is None:
+            return Gap(condition)
         step = record.record.group.facts[condition.metric].step
-        return Gap(condition, value, short, None if short is None else round_up(short, step))
+        return Gap(condition, round_up(bound - value, step), value, 1)
     part = record.record.number(ratio.part)
     whole = record.record.number(ratio.whole)
     if part is None or whole is None:
-        return Gap(condition, None, None, None, part, whole)
+        return Gap(condition, None, part, whole)
     amount = round_up(bound * whole - part, record.record.group.facts[ratio.part].step)
-    share = divide(part, whole)
-    return Gap(condition, share, bound - share, amount, part, whole)
+    return Gap(condition, amount, part, whole)
 
 
 def measured(record: RecordStanding, name: str, now: datetime) -> Number | None:

@@ -146,14 +146,15 @@ def _stand_record(
 ) -> RecordStanding:
     ranges = record.ranges(now)
     exclusions = () if scope else pack.exclusions
+    whole = pack.with_ratios(scope, ranges)
+    cases = _cases(pack, scope, ranges)
     truths = []
-    for case in _cases(pack, scope, ranges):
-        known = pack.with_ratios(scope, case)
+    for case in cases:
+        known = whole if case is ranges else pack.with_ratios(scope, case)
         row = tuple(criterion.holds(known) for criterion in criteria)
         excluded, _ = _excluded(exclusions, known)
         truths.append(tuple(min(truth, YES - excluded) for truth in row))
-    known = pack.with_ratios(scope, ranges)
-    return RecordStanding(record, known, criteria, tuple(truths), _excluded(exclusions, known))
+    return RecordStanding(record, whole, criteria, tuple(truths), _excluded(exclusions, whole))
 
 
 def _excluded(exclusions: tuple[Exclusion, ...], known: Ranges) -> tuple[Truth, Exclusion | None]:
@@ -177,4 +178,6 @@ def _cases(pack: RulePack, scope: str, ranges: dict[str, Range]) -> list[dict[st
             pieces = possible.split(cutoffs)
             if len(pieces) > 1:
                 choices.append([(name, piece) for piece in pieces])
+    if not choices:
+        return [ranges]
     return [{**ranges, **dict(combination)} for combination in product(*choices)]
