@@ -1,6 +1,7 @@
 // The line to the server: fetches the situation, follows the stream, says when it is cut.
 
 const WATCH_MS = 30000; // how often a silent stream is checked by an ordinary request
+const BEHIND_MS = 300; // an answer older than the news: ask again, but not in a tight loop
 const TIMEOUT_MS = 8000;
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 
@@ -91,12 +92,12 @@ export class Connection {
       this.onSituation(situation);
     }
     if (!this.at && (!this.source || this.source.readyState === EventSource.OPEN)) this.restored();
-    if (this.wanted > this.sequence) this.again = true;
+    if (this.wanted > this.sequence) this.retryLoad(BEHIND_MS);
   }
 
-  retryLoad() {
+  retryLoad(delay = 2000) {
     clearTimeout(this.loadTimer);
-    this.loadTimer = setTimeout(() => this.refresh(), 2000);
+    this.loadTimer = setTimeout(() => this.refresh(), delay);
   }
 
   follow() {
