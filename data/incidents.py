@@ -1,0 +1,247 @@
+"""Incidents as they are read: each graded by itself, seen within a scope, reporters protected.
+
+docs/meanings.md, "Scope": a field account always reads its own submissions. Reporters are shown to
+commanders, administrators and whoever submitted. Writing is in `data.incident_submission`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from sqlalchemy import Connection, Engine, text
+
+from data.accounts import Account
+from data.database import reading, set_scope
+from data.rulepacks import RulePacks
+from data.settings import Settings
+from geo.errors import NotFound
+from geo.grade import assess
+
+#: An incident in another state is over, refused, or counted under another id.
+OPEN_STATES = ("reported", "verified", "active")
+READS_REPORTERS = frozenset({"commander", "admin"})
+
+_TEXTS = {
+    "outside": (
+        "位置在重庆市以外，请核对坐标和坐标系",
+        "the position is outside Chongqing; check the numbers and their datum",
+    ),
+    "unplaced": ("没有位置，无法落图", "there is no position to place it by"),
+    "placed_by_facility": ("按设施的位置落图", "placed where the facility is"),
+    "facility_unknown": ("清单中没有这个设施", "the facility is not in the inventory"),
+}
+
+
+class IncidentSettings(Settings):
+    """When two incidents of one plan and kind are probably the same one, reported twice.
+
+    `YUTU_INCIDENT_DUPLICATE_RADIUS_M` (metres), `YUTU_INCIDENT_DUPLICATE_HOURS`.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="YUTU_INCIDENT_")
+
+    duplicate_radius_m: float = Field(500.0, ge=0, le=50_000)
+    duplicate_hours: float = Field(2.0, ge=0, le=168)
+
+
+def answer_of(
+    connection: Connection,
+    incident_id: UUID,
+    account: Account,
+    packs: RulePacks,
+    settings: IncidentSettings,
+    now: datetime,
+    lang: str,
+) -> dict[str, Any]:
+    """What POST and PATCH answer, read back from what is stored in this transaction."""
+    row = connection.execute(text(ONE), {"id": incident_id}).one()
+    return {
+        "incident_id": str(row.incident_id),
+        "adcode": row.adcode,
+        "unit": row.unit,
+        "state": row.state,
+        "facts": row.facts,
+        "probable_duplicates": _duplicates(connection, row, account, settings),
+        "warnings": _warnings(row, lang),
+        "assessment": assess(packs.at(row.plan, now), row.facts, now=now),
+        "version": row.version,
+    }
+
+
+def _warnings(row: Any, lang: str) -> list[dict[str, str]]:
+    return [{"code": code, "text": _TEXTS[code][lang == "en"]} for code in row.warnings]
+
+
+def _duplicates(
+    connection: Connection, row: Any, account: Account, settings: IncidentSettings
+) -> list[str]:
+    """Ids of incidents the account may see that are probably the same accident, nearest first."""
+    found = connection.execute(
+        text(
+            "SELECT i.incident_id FROM incident i JOIN incident me ON me.incident_id = :id"
+            f" JOIN LATERAL ({_LATEST}) r ON true"
+            " WHERE i.incident_id <> me.incident_id AND i.plan = me.plan AND i.kind = me.kind"
+            " AND i.occurred_at BETWEEN me.occurred_at - make_interval(secs => :seconds)"
+            " AND me.occurred_at + make_interval(secs => :seconds)"
+            " AND r.state NOT IN ('rejected', 'duplicate')"
+            " AND ST_DWithin(i.geom::geography, me.geom::geography, :radius_m)"
+            " AND (:everywhere OR i.adcode = ANY (CAST(:districts AS text[]))"
+            " OR i.account = :account)"
+            " ORDER BY ST_Distance(i.geom::geography, me.geom::geography), i.incident_id LIMIT 50"
+        ),
+        {
+            "id": row.incident_id,
+            "seconds": settings.duplicate_hours * 3600,
+            "radius_m": settings.duplicate_radius_m,
+            "everywhere": account.city_wide,
+            "districts": list(account.districts),
+            "account": account.username,
+        },
+    ).scalars()
+    return [str(one) for one in found]
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+_LATEST = (
+    "SELECT version, state, facts, batch_id FROM incident_revision n"
+    " WHERE n.incident_id = i.incident_id ORDER BY version DESC LIMIT 1"
+)
+_COLUMNS = """
+i.incident_id, i.plan, i.kind, i.occurred_at, i.crs, i.original_position, i.accuracy_m,
+i.facility_id, i.adcode, i.unit, i.warnings, i.account, i.body, ST_X(i.geom) AS lon,
+ST_Y(i.geom) AS lat, b.opened_at, r.version, r.state, r.facts
+"""
+_FROM = f"incident i JOIN batch b ON b.id = i.batch_id JOIN LATERAL ({_LATEST}) r ON true"
+ONE = f"SELECT {_COLUMNS} FROM {_FROM} WHERE i.incident_id = :id"
+
+
+def set_reader(connection: Connection, account: Account) -> None:
+    """Let row-level security through to this account's districts and its own submissions."""
+    set_scope(connection, account.districts)
+    connection.execute(
+        text("SELECT set_config('app.account', :account, true)"), {"account": account.username}
+    )
+
+
+def _feature(row: Any, account: Account, lang: str) -> dict[str, Any]:
+    """A stored incident as GeoJSON, WGS-84, without what the account may not read."""
+    body = row.body
+    properties = {
+        "incident_id": str(row.incident_id),
+        "plan": row.plan,
+        "kind": row.kind,
+        "state": row.state,
+        "occurred_at": row.occurred_at.isoformat(),
+        "received_at": row.opened_at.isoformat(),
+        "adcode": row.adcode,
+        "unit": row.unit,
+        "facility_id": row.facility_id,
+        "crs": row.crs,
+        "original_position": row.original_position,
+        "accuracy_m": row.accuracy_m,
+        **{name: body.get(name) for name in ("address", "description", "source", "device_time")},
+        "facts": row.facts,
+        "warnings": _warnings(row, lang),
+        "version": row.version,
+    }
+    if account.role in READS_REPORTERS or row.account == account.username:
+        properties |= {"reporter": body.get("reporter"), "account": row.account}
+    point = {"type": "Point", "coordinates": [row.lon, row.lat]}
+    return {
+        "type": "Feature",
+        "id": str(row.incident_id),
+        "geometry": None if row.lon is None else point,
+        "properties": properties,
+    }
+
+
+def get_incident(
+    engine: Engine, incident_id: UUID, account: Account, packs: RulePacks, lang: str = "zh"
+) -> dict[str, Any]:
+    """One incident with its assessment now. Raises NotFound, also for what is out of scope."""
+    now = datetime.now(UTC)
+    with reading(engine, account.districts) as connection:
+        set_reader(connection, account)
+        row = connection.execute(text(ONE), {"id": incident_id}).one_or_none()
+    if row is None:
+        raise NotFound("no such incident")
+    feature = _feature(row, account, lang)
+    feature["properties"]["assessment"] = assess(packs.at(row.plan, now), row.facts, now=now)
+    return feature
+
+
+def list_incidents(
+    engine: Engine,
+    account: Account,
+    *,
+    bbox: tuple[float, float, float, float] | None = None,
+    since: datetime | None = None,
+    plan: str | None = None,
+    adcode: str | None = None,
+    states: Sequence[str] = (),
+    limit: int = 1000,
+    offset: int = 0,
+    lang: str = "zh",
+) -> dict[str, Any]:
+    """A FeatureCollection of incidents the account may see, newest first.
+
+    `bbox`: west, south, east, north, WGS-84 degrees; `since`: occurred then or later.
+    """
+    where = (
+        " WHERE (CAST(:since AS timestamptz) IS NULL OR i.occurred_at >= :since)"
+        " AND (CAST(:plan AS text) IS NULL OR i.plan = :plan)"
+        " AND (CAST(:adcode AS text) IS NULL OR i.adcode = :adcode)"
+        " AND (cardinality(CAST(:states AS text[])) = 0 OR r.state = ANY (:states))"
+    )
+    if bbox is not None:
+        where += " AND ST_Intersects(i.geom, ST_MakeEnvelope(:west, :south, :east, :north, 4326))"
+    asked = {
+        "since": since,
+        "plan": plan,
+        "adcode": adcode,
+        "states": list(states),
+        **dict(zip(("west", "south", "east", "north"), bbox or (), strict=bool(bbox))),
+    }
+    order = " ORDER BY i.occurred_at DESC, i.incident_id LIMIT :limit OFFSET :offset"
+    with reading(engine, account.districts, snapshot=True) as connection:
+        set_reader(connection, account)
+        matched: int = connection.execute(
+            text(f"SELECT count(*) FROM {_FROM}{where}"), asked
+        ).scalar_one()
+        rows = connection.execute(
+            text(f"SELECT {_COLUMNS} FROM {_FROM}{where}{order}"),
+            {**asked, "limit": limit, "offset": offset},
+        ).all()
+    return {
+        "type": "FeatureCollection",
+        "numberMatched": matched,
+        "numberReturned": len(rows),
+        "features": [_feature(row, account, lang) for row in rows],
+    }
+
+
+def open_incidents(connection: Connection, sequence: int, now: datetime) -> list[dict[str, Any]]:
+    """Every open incident as known at `sequence`, by incident_id.
+
+    Keys: incident_id (text), plan, kind, adcode, unit, occurred_at, facts, state, version. None
+    lies more than five minutes after `now`, since such are refused when they arrive.
+    """
+    rows = connection.execute(
+        text(
+            "SELECT DISTINCT ON (i.incident_id) CAST(i.incident_id AS text) AS incident_id, i.plan,"
+            " i.kind, i.adcode, i.unit, i.occurred_at, r.facts, r.state, r.version"
+            " FROM incident i JOIN incident_revision r USING (incident_id)"
+            " JOIN change h ON h.batch_id = r.batch_id"
+            " WHERE h.sequence <= :sequence"
+            " AND i.occurred_at <= CAST(:now AS timestamptz) + interval '5 minutes'"
+            " ORDER BY i.incident_id, r.version DESC"
+        ),
+        {"sequence": sequence, "now": now},
+    )
+    return [dict(row._mapping) for row in rows if row.state in OPEN_STATES]
