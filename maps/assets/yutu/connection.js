@@ -2,6 +2,7 @@
 
 const WATCH_MS = 30000; // how often a silent stream is checked by an ordinary request
 const BEHIND_MS = 300; // an answer older than the news: ask again, but not in a tight loop
+const SKEW_MS = 5000;
 const TIMEOUT_MS = 8000;
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 
@@ -81,10 +82,10 @@ export class Connection {
       return;
     }
     const stamp = Date.parse(answer.headers.get("Date") ?? "");
-    // The header has whole seconds: a smaller difference is not a wrong clock.
+    // The header has whole seconds and may wait under load: less than this is no wrong clock.
     if (!Number.isNaN(stamp)) {
       const skew = stamp + 500 - Date.now();
-      this.skewMs = Math.abs(skew) > 2000 ? skew : 0;
+      this.skewMs = Math.abs(skew) > SKEW_MS ? skew : 0;
     }
     const situation = await answer.json();
     if (this.at || situation.sequence >= this.sequence) {
