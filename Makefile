@@ -58,7 +58,7 @@ $(TOOLS)/.ready: docker/tools.txt | packages
 
 maps/assets/node_modules/.ready: maps/assets/package-lock.json $(TOOLS)/.ready | packages
 	@echo "Installing the map's assets"
-	@cd maps/assets && PATH="$(CURDIR)/$(TOOLS):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@cd maps/assets && PATH="$(CURDIR)/$(TOOLS):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error
 	@touch $@
 
 clean: ## remove what was installed here; var/ and its data stay
