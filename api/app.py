@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter, FastAPI
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from api import logs, problems
@@ -19,9 +21,12 @@ from api.request_log import RequestLog
 from api.routes import ROUTERS
 from api.routing import served_routes
 from api.security import Signer
-from data.database import alembic_config, app_engine
+from api.serving import end_with_parent
+from data.database import app_engine
 from data.postgresql import check_durability
 from data.rulepacks import load_packs
+
+DATABASE_WAIT_S = 60.0
 
 #: Called with the services of a process before they start; each adds its parts.
 EXTENSIONS: list[Callable[[Services], None]] = []
@@ -85,10 +90,8 @@ def make_services(configuration: Configuration) -> Services:
         acquire_timeout_s=1.0,
         statement_timeout_s=2,
     )
-    with engine.connect() as connection:
-        check_durability(connection)
+    _check_patiently(engine)
     accounts = AccountBook(health_engine)
-    script = ScriptDirectory.from_config(alembic_config(configuration.database_url))
     services = Services(
         configuration=configuration,
         engine=engine,
@@ -96,13 +99,28 @@ def make_services(configuration: Configuration) -> Services:
         accounts=accounts,
         signer=Signer(configuration.secret),
         packs=load_packs(),
-        schema_head=str(script.get_current_head()),
     )
     services.add(accounts)
     return services
 
 
+def _check_patiently(engine: Engine) -> None:
+    """A worker replaced while the database recovers waits for it: were it to fail, the others
+    would be stopped with it."""
+    deadline = time.monotonic() + DATABASE_WAIT_S
+    while True:
+        try:
+            with engine.connect() as connection:
+                check_durability(connection)
+                return
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
 def from_environment() -> FastAPI:
     """The application of one worker process, as uvicorn's factory."""
     logs.configure()
+    end_with_parent()
     return create_app(Configuration.load())

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Protocol, TypeVar, cast
+from typing import Annotated, Protocol, TypeVar, cast
 
 from fastapi import Depends, Query, Request
 from sqlalchemy import Engine
@@ -20,6 +20,7 @@ from api.language import Lang, language_of, parse_at
 from api.security import Signer
 from data.accounts import Account
 from data.cluster import Cluster
+from data.rulepacks import RulePacks
 from data.settings import (
     DatabaseSettings,
     DemoSettings,
@@ -93,8 +94,7 @@ class Services:
     health_engine: Engine
     accounts: AccountBook
     signer: Signer
-    packs: Any
-    schema_head: str
+    packs: RulePacks
     #: Each says why this process is not ready, or None.
     readiness: list[Callable[[], str | None]] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -7,6 +7,7 @@ makes before they start; any of them then answers for all.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -19,6 +20,15 @@ def exposition() -> bytes:
     """Every metric as text."""
     if FOLDER_VARIABLE not in os.environ:
         return generate_latest(REGISTRY)
+    _forget_the_dead(Path(os.environ[FOLDER_VARIABLE]))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Gauges of a worker that was killed would count its requests as in progress for ever."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            file.unlink(missing_ok=True)

@@ -65,6 +65,8 @@ def rule(
     return Rule(method, path, allowed, body, page, csrf_in_form)
 
 
+READS_INCIDENTS = roles("viewer", "field", "planner", "commander", "admin")
+
 POLICY: tuple[Rule, ...] = (
     # the service itself
     rule("GET", "/health", OPEN),
@@ -79,6 +81,22 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/login", OPEN, page=True),
     rule("POST", "/login", OPEN, body=FORM_BYTES_MAX, page=True),
     rule("POST", "/logout", ANY_ACCOUNT, body=FORM_BYTES_MAX, csrf_in_form=True),
+    # what operators report
+    rule("POST", "/v1/outages", roles("utility"), body=MIB),
+    rule("GET", "/v1/outages", ANY_ACCOUNT),
+    rule("POST", "/v1/returns", roles("utility")),
+    rule("GET", "/v1/returns", roles("utility", "planner", "commander", "admin")),
+    rule("POST", "/v1/heartbeats", roles("utility"), body=MIB),
+    # incidents and what a commander declares
+    rule("POST", "/v1/incidents", roles("field", "commander"), body=MIB),
+    rule("GET", "/v1/incidents", READS_INCIDENTS),
+    rule("GET", "/v1/incidents/{incident_id}", READS_INCIDENTS),
+    rule("PATCH", "/v1/incidents/{incident_id}", roles("field", "commander"), body=MIB),
+    rule("PUT", "/v1/plans/{plan}/facts", roles("commander"), body=MIB),
+    # the rules
+    rule("GET", "/v1/plans", ANY_ACCOUNT),
+    rule("GET", "/v1/plans/{plan}", ANY_ACCOUNT),
+    rule("POST", "/v1/plans/{plan}/assess", ANY_ACCOUNT, body=MIB),
 )
 
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 
 from fastapi import Request, Response
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.answers import json_answer
@@ -15,6 +14,7 @@ from api.language import language_of
 from api.metrics import MEDIA_TYPE, exposition
 from api.problems import problem
 from api.routing import make_router
+from data.schema_version import has_newest_schema
 
 READY_WAIT_S = 2.0
 RETRY_AFTER_S = 2
@@ -88,11 +88,10 @@ def reasons_not_ready(services: Services) -> list[str]:
         return ["stopping"]
     try:
         with services.health_engine.connect() as connection:
-            found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
-            versions = set(found)
+            newest = has_newest_schema(connection)
     except SQLAlchemyError:
         return ["the database cannot be reached"]
     reasons = []
-    if versions != {services.schema_head}:
+    if not newest:
         reasons.append("the schema is not the newest; run yutu db migrate")
     return reasons + [reason for check in services.readiness if (reason := check())]

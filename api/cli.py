@@ -1,0 +1,48 @@
+"""`yutu`: the jobs of the service from a shell. What goes wrong is said in one line, code 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from api.commands import account, schema, service
+from geo.errors import InvalidInput, YutuError
+
+FAULTS_SHOWN = 20
+
+
+class Commands(TyperGroup):
+    """A command group that shows the domain's errors as text and not as tracebacks."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except YutuError as error:
+            for line in told(error):
+                typer.echo(f"yutu: {line}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="yutu",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="渝图 Yutu: the situation of Chongqing under its three emergency plans.",
+)
+app.command("run")(service.run_command)
+app.command("serve")(service.serve_command)
+app.add_typer(schema.app, name="db")
+app.add_typer(account.app, name="account")
+
+
+def told(error: YutuError) -> list[str]:
+    """What to print of an error, a line per fault."""
+    if not isinstance(error, InvalidInput):
+        return [str(error)]
+    lines = [str(fault) for fault in error.faults[:FAULTS_SHOWN]]
+    hidden = len(error.faults) - len(lines)
+    return [*lines, f"and {hidden} more"] if hidden else lines

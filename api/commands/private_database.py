@@ -1,0 +1,73 @@
+"""The database of a command: the one of `YUTU_DATABASE_URL`, or the private one, started."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from data.cluster import Cluster
+from data.settings import DatabaseSettings, PathsSettings
+
+NAME = "yutu"
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived; unwinds what was started."""
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    """The owner's URL while the block runs; a private server we started is stopped after it.
+
+    Raises InvalidInput for settings, Unavailable when PostgreSQL cannot be started.
+    """
+    settings, paths = DatabaseSettings.load(), PathsSettings.load()
+    url = settings.sqlalchemy_url
+    if url is not None:
+        yield url
+        return
+    cluster = Cluster.of(paths)
+    stopping = threading.Event()
+    watcher = threading.Thread(target=cluster.watch, args=(stopping,), name="postgres", daemon=True)
+    try:
+        cluster.start()
+        cluster.create_database(NAME)
+        watcher.start()
+        yield cluster.url(NAME)
+    finally:
+        with deaf():  # a second Ctrl-C must not leave the server behind
+            stopping.set()
+            if watcher.is_alive():
+                watcher.join()
+            cluster.stop()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Within it SIGINT and SIGTERM raise Stopped, which ends here quietly."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise Stopped
+
+    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Stopped:
+        pass
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Within it SIGINT and SIGTERM are ignored."""
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

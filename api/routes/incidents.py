@@ -1,0 +1,169 @@
+"""Incidents: submitted once, edited by version, read within the caller's districts."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import Header, Query, Response
+
+from api.answers import GEOJSON, json_answer
+from api.bbox import BBoxDep
+from api.deps import Body, Caller, ContentType, LangDep, ServicesDep
+from api.problems import problem
+from api.routing import make_router
+from api.strict_json import parse_json
+from data.incident_submission import edit_incident, read_change, store_incident
+from data.incidents import get_incident, list_incidents
+from data.times import parse_time
+from geo.errors import Fault, InvalidInput
+
+router = make_router("incidents")
+
+State = Literal["reported", "verified", "active", "resolved", "rejected", "duplicate"]
+ETAG = re.compile(r'"?([0-9]{1,9})"?')
+EXAMPLE: dict[str, Any] = {
+    "incident_id": "0190b7a2-3c4d-7e5f-8a6b-1c2d3e4f5a6b",
+    "plan": "special-equipment-2023",
+    "kind": "elevator",
+    "occurred_at": "2026-11-21T08:30:00+08:00",
+    "position": [106.5516, 29.563],
+    "crs": "WGS84",
+    "accuracy_m": 12,
+    "description": "电梯困人",
+    "facts": {"people_stranded": 6, "stranded_since": "2026-11-21T08:25:00+08:00"},
+    "reporter": {"name": "王某", "phone": "13800000000"},
+}
+
+
+@router.post(
+    "/v1/incidents",
+    summary="Submit an incident",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"type": "object"}, "example": EXAMPLE}},
+        },
+        "responses": {
+            "200": {"description": "Stored before with the same body"},
+            "409": {"description": "The id holds another body"},
+        },
+    },
+)
+def submit_incident(
+    services: ServicesDep, account: Caller, body: Body, content_type: ContentType, lang: LangDep
+) -> Response:
+    """Safe to repeat: the same id and body is one incident. Nothing is dropped for its place."""
+    stored = store_incident(
+        services.engine,
+        parse_json(body),
+        body=body,
+        account=account,
+        packs=services.packs,
+        lang=lang,
+        content_type=content_type,
+    )
+    status = 201 if stored.status == "created" else 200
+    headers = {
+        "ETag": f'"{stored.version}"',
+        "Location": f"/v1/incidents/{stored.json['incident_id']}",
+    }
+    return json_answer(stored.json, status, headers=headers)
+
+
+@router.get("/v1/incidents", summary="Incidents within the caller's districts")
+def incidents(
+    services: ServicesDep,
+    account: Caller,
+    lang: LangDep,
+    bbox: BBoxDep,
+    since: Annotated[
+        str | None,
+        Query(description="Occurred then or later", examples=["2026-11-21T00:00:00+08:00"]),
+    ] = None,
+    plan: Annotated[str | None, Query(max_length=100)] = None,
+    adcode: Annotated[str | None, Query(pattern=r"^[0-9]{6}$")] = None,
+    state: Annotated[list[State] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
+) -> Response:
+    """GeoJSON, newest first; one's own submissions always, reporters only for those who may."""
+    earliest = None
+    if since is not None:
+        try:
+            # a + that was not escaped arrives as a space
+            earliest = parse_time(re.sub(r" (?=\d{2}:\d{2}$)", "+", since))
+        except ValueError as error:
+            raise InvalidInput([Fault(str(error), None, "since")]) from None
+    found = list_incidents(
+        services.engine,
+        account,
+        bbox=bbox,
+        since=earliest,
+        plan=plan,
+        adcode=adcode,
+        states=state or (),
+        limit=limit,
+        offset=offset,
+        lang=lang,
+    )
+    return json_answer(found, media_type=GEOJSON)
+
+
+@router.get("/v1/incidents/{incident_id}", summary="One incident with its assessment")
+def incident(services: ServicesDep, account: Caller, incident_id: UUID, lang: LangDep) -> Response:
+    found = get_incident(services.engine, incident_id, account, services.packs, lang)
+    headers = {"ETag": f'"{found["properties"]["version"]}"', "Cache-Control": "private, no-cache"}
+    return json_answer(found, headers=headers, media_type=GEOJSON)
+
+
+@router.patch(
+    "/v1/incidents/{incident_id}",
+    summary="Change an incident's state or facts",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object"},
+                    "example": {
+                        "state": "verified",
+                        "facts": {"deaths": 1},
+                        "reason": "到场核实",
+                    },
+                }
+            },
+        },
+        "responses": {
+            "412": {"description": "Edited meanwhile: read it again"},
+            "428": {"description": "If-Match is missing"},
+        },
+    },
+)
+def change_incident(
+    services: ServicesDep,
+    account: Caller,
+    incident_id: UUID,
+    body: Body,
+    lang: LangDep,
+    if_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """`If-Match` is the ETag the edit is based on. Facts are merged; null makes one unknown."""
+    if if_match is None:
+        return problem(428, 'send If-Match with the version, such as "1"', lang=lang)
+    match = ETAG.fullmatch(if_match.strip())
+    if match is None:
+        raise InvalidInput([Fault('is the ETag of a version, such as "1"', None, "If-Match")])
+    stored = edit_incident(
+        services.engine,
+        incident_id,
+        read_change(parse_json(body)),
+        expected_version=int(match[1]),
+        body=body,
+        account=account,
+        packs=services.packs,
+        lang=lang,
+    )
+    return json_answer(stored.json, headers={"ETag": f'"{stored.version}"'})

@@ -1,0 +1,153 @@
+"""Operators' returns (totals per district or unit) and heartbeats ("nothing new")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Response
+from starlette.datastructures import UploadFile
+
+from api.answers import json_answer
+from api.deps import At, Body, Caller, ServicesDep
+from api.problems import problem
+from api.routing import make_router
+from api.strict_json import parse_json
+from data.fields import Fields, require_object
+from data.readers.return_table import HEAD, read_return_table
+from data.returns import list_returns, store_heartbeat, store_return
+from data.status import Receipt
+from geo.errors import Fault, InvalidInput
+
+router = make_router("returns")
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+TABLES = frozenset({"text/csv", "application/csv", "application/vnd.ms-excel", XLSX})
+MULTIPART = "multipart/form-data"
+EXAMPLE: dict[str, Any] = {
+    "return_id": "CT-2026-11-21-0810",
+    "operator": "telecom",
+    "kind": "base_station",
+    "as_of": "2026-11-21T08:10:00+08:00",
+    "rows": [
+        {"adcode": "500103", "total": 1200, "down": 130, "causes": {"power": 110, "transport": 12}},
+        {"unit": "500106", "total": 1850, "down": 40, "unknown": 15},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was sent: the bytes of the return and what was said beside them."""
+
+    data: bytes
+    media_type: str
+    said: dict[str, str]
+    name: str = ""
+
+
+async def _submission_of(request: Request) -> Submission:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    said = {key: value for key, value in request.query_params.items() if key in HEAD}
+    if media_type != MULTIPART:
+        return Submission(await request.body(), media_type, said)
+    async with request.form(max_files=1, max_fields=20) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise InvalidInput([Fault("is missing; send the table in this part", None, "file")])
+        said |= {k: v for k, v in form.items() if k in HEAD and isinstance(v, str)}
+        kind = (file.content_type or "").partition(";")[0].strip().lower()
+        return Submission(await file.read(), kind, said, file.filename or "")
+
+
+@router.post(
+    "/v1/returns",
+    summary="Send an operator's totals",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"type": "object"}, "example": EXAMPLE},
+                "text/csv": {
+                    "schema": {"type": "string"},
+                    "example": "adcode,total,down,power\n500103,1200,130,110\n",
+                },
+                XLSX: {"schema": {"type": "string", "format": "binary"}},
+                MULTIPART: {
+                    "schema": {
+                        "type": "object",
+                        "required": ["file"],
+                        "properties": {"file": {"type": "string", "format": "binary"}},
+                    }
+                },
+            },
+        }
+    },
+)
+def send_return(
+    services: ServicesDep,
+    account: Caller,
+    sent: Annotated[Submission, Depends(_submission_of)],
+) -> Response:
+    """Good rows are taken, bad ones listed. A table (CSV, XLSX) says `return_id`, `operator`,
+    `kind` and `as_of` as columns, query or form fields."""
+    numbers: list[int] | None = None
+    unreadable: tuple[Fault, ...] = ()
+    if sent.media_type in TABLES or sent.name.lower().endswith((".csv", ".xlsx")):
+        table = read_return_table(sent.data, sent.said, sent.name)
+        submitted, numbers, unreadable = table.body, table.row_numbers, table.faults
+    elif sent.media_type in ("application/json", "") or sent.media_type.endswith("+json"):
+        submitted = parse_json(sent.data)
+    else:
+        return problem(415, "send application/json, text/csv or XLSX")
+    receipt: Receipt = store_return(
+        services.engine,
+        submitted,
+        body=sent.data,
+        account=account.username,
+        operators=account.operators,
+        content_type=sent.media_type or "application/json",
+        row_numbers=numbers,
+    )
+    receipt.rejected += unreadable
+    return json_answer(receipt.as_json())
+
+
+@router.get("/v1/returns", summary="The return in force of each operator and kind")
+def returns(services: ServicesDep, account: Caller, at: At) -> Response:
+    """Only of the operators the account speaks for."""
+    found = [
+        one for one in list_returns(services.engine, at) if account.speaks_for(one["operator"])
+    ]
+    return json_answer({"returns": found})
+
+
+@router.post(
+    "/v1/heartbeats",
+    summary="Alive, nothing new to report",
+    openapi_extra={
+        "requestBody": {
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "properties": {"operator": {"type": "string"}}},
+                    "example": {"operator": "telecom"},
+                }
+            }
+        }
+    },
+)
+def heartbeat(services: ServicesDep, account: Caller, body: Body) -> Response:
+    """Of one operator, or without one of all the account speaks for."""
+    given = require_object(parse_json(body), "a heartbeat") if body.strip() else {}
+    faults: list[Fault] = []
+    operator = Fields(given, faults).identifier("operator")
+    if faults:
+        raise InvalidInput(faults)
+    answer = store_heartbeat(
+        services.engine,
+        operator=operator,
+        body=body,
+        account=account.username,
+        operators=account.operators,
+    )
+    return json_answer(answer)

@@ -1,0 +1,111 @@
+"""From a configuration to a listening server: one port, one or several worker processes."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+
+import uvicorn
+from sqlalchemy.exc import OperationalError
+from uvicorn.supervisors import Multiprocess
+
+from api.deps import Configuration
+from api.metrics import FOLDER_VARIABLE
+from data.database import app_engine, owner_engine
+from data.postgresql import check_durability
+from data.schema_version import has_newest_schema
+from geo.errors import Unavailable
+
+APPLICATION = "api.app:from_environment"
+GRACE_S = 5
+KEEP_ALIVE_S = 15
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to that address. Raises Unavailable, with the remedy, when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise Unavailable(
+                f"port {port} on {host} is taken by another program (ss -ltnp 'sport = :{port}' "
+                f"names it); stop it, or choose another: PORT={port % 65535 + 1}"
+            ) from None
+        raise Unavailable(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    bound.set_inheritable(True)
+    return bound
+
+
+def address(bound: socket.socket) -> str:
+    """The URL to open."""
+    host, port = bound.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{port}"
+
+
+def check_before_serving(configuration: Configuration) -> None:
+    """Raises Unavailable for what would stop every worker, before any is started."""
+    if configuration.server.tls:
+        raise Unavailable("TLS=1 is not available yet; put a proxy with TLS in front")
+    owner = owner_engine(configuration.database_url)
+    engine = app_engine(configuration.database_url, pool_size=1)
+    try:
+        with owner.connect() as connection:
+            current = has_newest_schema(connection)
+        if not current:
+            raise Unavailable("the database's schema is not the newest; run yutu db migrate")
+        with engine.connect() as connection:
+            check_durability(connection)
+    except OperationalError:
+        raise Unavailable("the database cannot be reached; is YUTU_DATABASE_URL right?") from None
+    finally:
+        owner.dispose()
+        engine.dispose()
+
+
+def serve(configuration: Configuration, bound: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM; a worker that dies is replaced."""
+    workers = configuration.server.workers
+    settings = uvicorn.Config(
+        APPLICATION,
+        factory=True,
+        workers=workers,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
+    if workers == 1:
+        uvicorn.Server(settings).run(sockets=[bound])
+        return
+    metrics = tempfile.mkdtemp(prefix="yutu-metrics-")
+    os.environ[FOLDER_VARIABLE] = metrics
+    try:
+        Multiprocess(settings, sockets=[bound]).run()
+    finally:
+        shutil.rmtree(metrics, ignore_errors=True)
+
+
+def end_with_parent() -> None:
+    """In a worker: stop when the process that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
