@@ -22,7 +22,7 @@ from geo.facts import Range
 from geo.intervals import NO, YES, Span, exact, plain
 from geo.packsource import PackSource
 from geo.rules import RulePack
-from geo.shortfall import hours, inexact, measured, shortfalls
+from geo.shortfall import hours, inexact, measured, shortfalls, unknown_scope
 from geo.standing import UNGRADED, RecordStanding, Standing, stand
 
 __all__ = [
@@ -155,19 +155,19 @@ def _findings(standing: Standing) -> list[dict[str, Any]]:
         if len(meeting) >= (criterion.count or 1):
             finding = _finding(standing, criterion, criterion.level, meeting)
             found.append((criterion.level, criterion.order, finding))
-    alternatives: dict[tuple[int, ...], list[RecordStanding]] = {}
+    # A level certain only case by case: one finding per criterion of a case, naming the others.
+    cases: dict[tuple[int, int], list[RecordStanding]] = {}
+    others: dict[tuple[int, int], set[int]] = {}
     for records in standing.records.values():
         for record in records:
-            either = record.alternatives()
-            if either:
-                key = (record.floor(), *(c.order for c in either))
-                alternatives.setdefault(key, []).append(record)
-    for (floor, *orders), group in alternatives.items():
-        either = [c for c in standing.criteria if c.order in orders]
-        for criterion in either:
-            finding = _finding(standing, criterion, floor, group)
-            finding["either"] = list(dict.fromkeys(c.clause for c in either))
-            found.append((floor, criterion.order, finding))
+            either = {criterion.order for criterion in record.alternatives()}
+            for order in either:
+                cases.setdefault((record.floor(), order), []).append(record)
+                others.setdefault((record.floor(), order), set()).update(either)
+    for (floor, order), group in cases.items():
+        finding = _finding(standing, standing.pack.criteria[order], floor, group)
+        clauses = [standing.pack.criteria[n].clause for n in sorted(others[floor, order])]
+        found.append((floor, order, finding | {"either": list(dict.fromkeys(clauses))}))
     return [finding for _, _, finding in sorted(found, key=lambda item: item[:2])]
 
 
@@ -254,6 +254,7 @@ def _unknown(standing: Standing, level: int) -> list[str]:
         if criterion.level >= level or len(possibly) < (criterion.count or 1):
             continue
         for record in possibly:
+            names.update(unknown_scope(standing, record))
             for condition in criterion.conditions:
                 if condition.holds(record.ranges) not in (NO, YES):
                     names.update(inexact(standing, criterion.scope, condition, record))

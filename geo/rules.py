@@ -31,7 +31,7 @@ LANGUAGES = ("zh", "en")
 MOST_CASES = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RulePack:
     """The rules of one version of one plan, in force from `effective_from` until before
     `effective_to` (days in the plan's own city, None open)."""
@@ -62,6 +62,9 @@ class RulePack:
         if isinstance(source, str):
             source = PackSource(source)
         return _read_pack(PackTable(data, source), source)
+
+    def __repr__(self) -> str:
+        return f"RulePack({self.plan!r}, version={self.version!r})"
 
     def fact(self, scope: str, name: str) -> Fact | None:
         return self.schema.groups[scope].facts.get(name)
@@ -161,7 +164,11 @@ def _read_pack(pack: PackTable, source: PackSource) -> RulePack:
     facilities = pack.table("facilities")
     facility_kinds = facilities.words("kinds")
     facilities.close()
+    sound = len(pack.faults)
     schema = read_schema(pack)
+    if len(pack.faults) > sound:
+        # Criteria cannot be read against facts whose types are not known.
+        pack.raise_faults()
     vocabulary = Vocabulary(schema, read_ratios(pack, schema), _read_sets(pack))
     criteria = read_criteria(pack, vocabulary)
     exclusions = _read_exclusions(pack, vocabulary)

@@ -177,7 +177,17 @@ def _reach(standing: Standing, criterion: Criterion, record: RecordStanding) -> 
             gaps.append(Gap(condition))
         if truth == MAYBE:
             unknown += inexact(standing, criterion.scope, condition, record)
+    unknown += unknown_scope(standing, record)
     return Reach(record, tuple(gaps), tuple(dict.fromkeys(unknown))) if gaps else None
+
+
+def unknown_scope(standing: Standing, record: RecordStanding) -> list[str]:
+    """The names of the facts on which it depends whether the plan applies at all."""
+    truth, exclusion = record.excluded
+    if truth != MAYBE or exclusion is None:
+        return []
+    conditions = [c for c in exclusion.conditions if c.holds(record.ranges) == MAYBE]
+    return [name for c in conditions for name in inexact(standing, "", c, record)]
 
 
 def inexact(

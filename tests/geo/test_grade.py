@@ -213,6 +213,39 @@ BY_HAND: list[tuple[str, Facts, int | None, str | None]] = [
     ("special", stranded("large_amusement_ride", 100, 48), 1, "1.5.1(6)"),
     ("special", stranded("crane", 100, 48), None, None),
 ]
+# A hair below the bound, and every kind of equipment a criterion names, or does not.
+BY_HAND += [
+    ("comms", comms((1_000_000, 499_999)), 4, "1.6.4"),
+    ("comms", comms((1_000_000, 500_000)), 3, "1.6.3(1)"),
+    ("comms", comms((1_000_000, 500_000), (1_000_000, 499_999)), 3, "1.6.3(1)"),
+    ("power", power(district(150, 0, 1_000_000, 699_999)), 4, "1.5.4(3)"),
+    ("power", power(district(150, 0, 1_000_000, 499_999)), None, None),
+    ("power", power(district(149, 0, 1_000_000, 499_999)), None, None),
+    ("special", stranded("passenger_ropeway", 100, 47.9999999), 2, "1.5.2(6)"),
+    ("special", stranded("passenger_ropeway", 100, 23.9999999), 3, "1.5.3(7)"),
+    ("special", stranded("large_amusement_ride", 99, 23.9999999), 3, "1.5.3(7)"),
+    ("special", stranded("large_amusement_ride", 100, 24), 2, "1.5.2(6)"),
+    ("special", stranded("large_amusement_ride", 1, 11.9999999), 4, "1.5.4(8)"),
+    ("special", stranded("large_amusement_ride", 1, 0.9999999), None, None),
+    ("special", stranded("passenger_ropeway", 1, 3.4999999), None, None),
+    ("special", stranded("elevator", 1, 1.9999999), None, None),
+    ("special", stranded("passenger_ropeway", 0, 48), None, None),
+    ("special", stranded("large_amusement_ride", 0, 48), None, None),
+    ("special", outage(600, 239.9999999), None, None),
+    ("special", outage(600, 240) | {"equipment": "pressure_vessel"}, None, None),
+    ("special", incident(equipment="elevator", structure_broken=True), None, None),
+    ("special", incident(equipment="elevator", hoist_fell=True), None, None),
+]
+for vessel in ("pressure_vessel", "gas_cylinder", "pressure_pipeline"):
+    BY_HAND += [
+        ("special", leak(vessel, 500), 4, "1.5.4(4)"),
+        ("special", leak(vessel, 10_000), 3, "1.5.3(5)"),
+        ("special", leak(vessel, 50_000), 2, "1.5.2(5)"),
+        ("special", leak(vessel, 150_000), 1, "1.5.1(5)"),
+    ]
+for other in ("boiler", "elevator", "crane", "passenger_ropeway", "in_plant_vehicle"):
+    BY_HAND.append(("special", leak(other, 150_000), None, None))
+
 PACK = {"comms": COMMS, "power": POWER, "special": SPECIAL}
 
 
@@ -235,6 +268,22 @@ def test_the_table_typed_by_hand_has_every_criterion_of_every_pack() -> None:
     for plan, pack in PACK.items():
         typed = {clause for name, _, _, clause in BY_HAND if name == plan and clause}
         assert typed == {criterion.clause for criterion in pack.criteria}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (district(150, 60, 1000, 0), {"1.5.4(3)"}),
+        (district(150, 0, 1000, 500), {"1.5.4(3)"}),
+        (district(149.999, 149.999, 1000, 0), {"1.5.4(4)"}),
+        (district(149.999, 0, 1000, 1000), {"1.5.4(4)"}),
+        (district(150, 90, 1000, 0), {"1.5.3(3)", "1.5.4(3)"}),
+    ],
+)
+def test_a_district_is_graded_by_the_clause_of_its_class_only(
+    facts: Facts, expected: set[str]
+) -> None:
+    assert clauses(assess(POWER, power(facts), now=NOW)) == expected
 
 
 def test_severity_and_colour_are_the_plans_words() -> None:
@@ -432,7 +481,9 @@ def test_building_sites_exclude_only_cranes_and_vehicles(equipment: str, level: 
 
 def test_unknown_equipment_on_a_building_site_may_be_out_of_scope() -> None:
     facts = incident(deaths=30, site="building_site", equipment=None)
-    assert assess(SPECIAL, facts, now=NOW)["bounds"] == {"at_least": None, "at_most": 1}
+    assessment = assess(SPECIAL, facts, now=NOW)
+    assert assessment["bounds"] == {"at_least": None, "at_most": 1}
+    assert assessment["unknown"] == ["equipment"]
 
 
 def test_what_may_happen_never_gives_the_lowest_level() -> None:
@@ -629,3 +680,13 @@ def test_the_worst_of_several_has_bounds_that_cover_all() -> None:
         worst_of([certain, assess(COMMS, {}, now=NOW)])
     with pytest.raises(ValueError, match="no assessment"):
         worst_of([])
+
+
+def test_districts_certain_only_case_by_case_share_one_finding_per_criterion() -> None:
+    rows = [district(None, 0, 10, 7, "500102"), district(None, 60, 10, 7, "500101")]
+    found = assess(POWER, power(*rows), now=NOW)["findings"]
+    assert [(f["clause"], f["metric"], f["districts"]) for f in found] == [
+        ("1.5.4(3)", "district_customers_out_share", ["500101", "500102"]),
+        ("1.5.4(4)", "district_load_shed_share", ["500101"]),
+        ("1.5.4(4)", "district_customers_out_share", ["500101", "500102"]),
+    ]

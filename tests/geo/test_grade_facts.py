@@ -45,7 +45,12 @@ IMPOSSIBLE = [
     (COMMS, row(facilities_total="10"), "districts[0].facilities_total", "not text"),
     (COMMS, row(facilities_total=[10]), "districts[0].facilities_total", "whole number"),
     (COMMS, row(facilities_total=10**16), "districts[0].facilities_total", "at most"),
-    (COMMS, row(facilities=10), "districts[0].facilities", "known are adcode, unit, facilities_total"),
+    (
+        COMMS,
+        row(facilities=10),
+        "districts[0].facilities",
+        "known are adcode, unit, facilities_total",
+    ),
     (COMMS, row(""), "districts[0].adcode", "text"),
     (COMMS, row(500101), "districts[0].adcode", "text"),
     (COMMS, row(None), "districts[0].adcode", "missing"),

@@ -111,7 +111,7 @@ PLANS = st.one_of(
 
 
 @given(PLANS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_level_lies_within_its_bounds_and_the_findings_agree(given_: Any) -> None:
     pack, facts = given_
     found = assess(pack, facts, now=NOW)
@@ -126,7 +126,7 @@ def test_the_level_lies_within_its_bounds_and_the_findings_agree(given_: Any) ->
 
 
 @given(PLANS, st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_the_order_of_districts_never_matters(given_: Any, random: Any) -> None:
     pack, facts = given_
     shuffled = copy.deepcopy(facts)
@@ -194,7 +194,7 @@ FILL = {COMMS.plan: fill_comms, POWER.plan: fill_power, SPECIAL.plan: fill_speci
 
 
 @given(PLANS, st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_filling_the_unknown_gives_a_level_within_the_bounds(given_: Any, data: Any) -> None:
     pack, facts = given_
     bounds = assess(pack, facts, now=NOW)["bounds"]
@@ -232,7 +232,7 @@ def test_more_load_or_customers_lost_never_lower_the_level(facts: Facts, data: A
 
 
 @given(special_facts(), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_more_harm_never_lowers_the_level_of_an_incident(facts: Facts, data: Any) -> None:
     worse = dict(facts)
     for name, values in DAMAGE.items():
@@ -251,7 +251,7 @@ def assert_no_lower(pack: Any, facts: Facts, worse: Facts) -> None:
 
 
 @given(PLANS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_adding_what_next_asks_for_reaches_the_criterion(given_: Any) -> None:
     """The amount named is enough for a single number, and one step less is not."""
     pack, facts = given_
