@@ -40,8 +40,8 @@ def count_shares(
     `unknown` plus what silent operators left up or degraded; the share lies between down / total
     and (down + unknown_for_bounds) / total. `groups` names the rows wanted, in order (tuples when
     `by` has several columns), with zeros where there is nothing; without it the groups found,
-    sorted. An empty `by` gives one row for everything. A null `state` is unknown. Raises `InvalidInput`
-    for columns that are missing and rows (1-based) with another state.
+    sorted. An empty `by` gives one row for everything. A null `state` is unknown. Raises
+    `InvalidInput` for columns that are missing and rows (1-based) with another state.
     """
     _require(facilities, [*by, "state", *(["operator"] if silent_operators else [])])
     state = _states(facilities)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import MultiPolygon, Point, Polygon, box
 
+from data.readers.boundaries import default_divisions
 from geo.assign import DistrictLocator, assign, point_positions
 from geo.errors import CrsError, InvalidInput
 
@@ -166,6 +167,21 @@ def test_points_on_and_between_vertices_of_any_coverage_follow_the_definition(
         ]
     )
     assert located(districts, xy, cells_per_side=cells_per_side) == by_definition(districts, xy)
+
+
+def test_the_divisions_in_force_are_answered_as_the_definition_says():
+    districts = default_divisions()[-1].frame
+    rng = np.random.default_rng(1)
+    west, south, east, north = districts.total_bounds
+    vertices = shapely.get_coordinates(districts.geometry.to_numpy())
+    vertices = vertices[rng.choice(len(vertices), 4000, replace=False)]
+    moved = vertices + rng.normal(0, 1e-4, vertices.shape)
+    anywhere = rng.uniform([west, south], [east, north], (8000, 2))
+    xy = np.vstack([vertices, (vertices[1:] + vertices[:-1]) / 2, moved, anywhere])
+    answer = located(districts, xy)
+    assert answer == by_definition(districts, xy)
+    assert None not in answer[: len(vertices)]
+    assert len(set(answer) - {None}) == 37
 
 
 def test_a_point_in_a_hole_is_outside_and_its_rim_is_inside():
