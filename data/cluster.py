@@ -119,6 +119,11 @@ class Cluster:
                 time.sleep(0.1)
             try:
                 self._start_as_owner()
+            except OSError as error:  # a full or read-only disk, a folder that went away
+                self._disown()
+                raise Unavailable(
+                    f"the database cannot start: {error.strerror} ({error.filename})"
+                ) from error
             except BaseException:
                 self._disown()
                 raise
@@ -205,8 +210,8 @@ class Cluster:
             return True
         try:
             descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except PermissionError:
-            raise _not_ours(self._lock_file) from None
+        except OSError as error:
+            raise _not_ours(self._lock_file, error.strerror) from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -265,10 +270,10 @@ class Cluster:
         try:
             _make_passable(self.data_dir.parent)
             exists = self.data_dir.exists()
-        except (PermissionError, NotADirectoryError, FileExistsError):
-            raise _not_ours(self.data_dir.parent) from None
+        except OSError as error:
+            raise _not_ours(self.data_dir.parent, error.strerror) from None
         if exists and os.geteuid() not in {0, self.data_dir.stat().st_uid}:
-            raise _not_ours(self.data_dir)
+            raise _not_ours(self.data_dir, "it belongs to another user")
 
     def _check_reachable(self) -> None:
         if os.geteuid() != 0:
@@ -419,9 +424,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _not_ours(path: Path) -> Unavailable:
+def _not_ours(path: Path, reason: str | None) -> Unavailable:
     me = pwd.getpwuid(os.geteuid()).pw_name
     return Unavailable(
-        f"{path} may not be used by {me}; start as the user that made it, "
+        f"{path} cannot be used by {me} ({reason}); start as the user that made it, "
         "or set YUTU_VAR to a folder of your own"
     )

@@ -340,6 +340,42 @@ def test_a_folder_postgres_cannot_enter_is_named_with_the_remedies(short_folder:
     cluster.stop()
 
 
+@pytest.mark.parametrize("beneath", ["file", "file/deeper", None])
+def test_a_place_where_no_folder_can_be_is_named_with_the_remedy(
+    short_folder: Path, beneath: str | None
+) -> None:
+    (short_folder / "file").write_text("not a folder")
+    place = Path("/proc/nowhere") if beneath is None else short_folder / beneath
+    with pytest.raises(Unavailable, match="YUTU_VAR") as refused:
+        Cluster(place / "postgres", short_folder / "run").start()
+    assert str(place) in str(refused.value)
+    assert (short_folder / "file").read_text() == "not a folder"
+
+
+@root_only
+def test_a_full_disk_is_told_and_leaves_nothing_that_hinders_the_next_start(
+    short_folder: Path,
+) -> None:
+    disk = short_folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs", str(disk)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    cluster = Cluster(disk / "pg", short_folder / "run", settings=SMALL)
+    try:
+        with pytest.raises(Unavailable, match="initdb failed"):
+            cluster.start()
+        assert not (disk / "pg").exists()
+        subprocess.run(["mount", "-o", "remount,size=512m", str(disk)], check=True)
+        cluster.start()
+        assert one(cluster, "SELECT 1") == 1
+    finally:
+        cluster.stop()
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 @root_only
 def test_a_strict_umask_does_not_lock_postgres_out_of_folders_we_make(short_folder: Path) -> None:
     cluster = Cluster(
