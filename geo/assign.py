@@ -209,10 +209,11 @@ def point_positions(geometry: NDArray[np.object_]) -> tuple[Floats, Floats]:
 
     Raises `InvalidInput` naming each row (1-based) that is null, empty or not one finite Point.
     """
-    if (shapely.get_type_id(geometry) == 0).all():
-        xy = shapely.get_coordinates(geometry)
-        if len(xy) == len(geometry) and np.isfinite(xy).all():
-            return xy[:, 0], xy[:, 1]
+    if not shapely.is_empty(geometry).any():
+        # not-a-number for whatever is not a Point; an empty Point would be an error
+        x, y = shapely.get_x(geometry), shapely.get_y(geometry)
+        if np.isfinite(x).all() and np.isfinite(y).all():
+            return x, y
     faults = []
     for row, shape in enumerate(geometry):
         if shape is None:
