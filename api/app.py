@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
+from fastapi.telemetry import TelemetryConfig
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +28,11 @@ from data.postgresql import check_durability
 from data.rulepacks import load_packs
 
 DATABASE_WAIT_S = 60.0
+
+#: FastAPI can export what it handles, on a word from the environment. Nothing leaves this server.
+NO_TELEMETRY = TelemetryConfig(
+    tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False
+)
 
 #: Called with the services of a process before they start; each adds its parts.
 EXTENSIONS: list[Callable[[Services], None]] = []
@@ -63,6 +69,7 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
         lifespan=lifespan,
     )
     for router in routers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from functools import lru_cache
 
 import orjson
 from fastapi import Request, Response
@@ -53,7 +52,7 @@ def plan_rules(
     request: Request, services: ServicesDep, lang: LangDep, at: At, plan: str
 ) -> Response:
     """The version in force at `at`, or now."""
-    body = _rules(_pack(services.packs, plan, at), lang)
+    body = orjson.dumps(_pack(services.packs, plan, at).as_json(lang))
     return tagged_answer(request, body, _etag(body))
 
 
@@ -73,11 +72,6 @@ def assess_facts(services: ServicesDep, plan: str, body: Body, at: At) -> Respon
 
 def _pack(packs: RulePacks, plan: str, at: datetime | None) -> RulePack:
     return packs.current(plan) if at is None else packs.at(plan, at)
-
-
-@lru_cache(maxsize=64)
-def _rules(pack: RulePack, lang: str) -> bytes:
-    return orjson.dumps(pack.as_json(lang))
 
 
 def _etag(body: bytes) -> str:

@@ -1,0 +1,110 @@
+"""A migrated database with the first run's accounts, the application on it, and a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import Engine
+
+from api.app import create_app
+from api.deps import Configuration
+from data.accounts import first_run
+from data.database import owner_engine
+
+Credentials = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def owner(database_url: str) -> Iterator[Engine]:
+    """The owner's engine on this module's database."""
+    engine = owner_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def credentials(owner: Engine) -> Credentials:
+    """The first run's accounts, as `var/credentials.json` tells them."""
+    path = Path(os.environ["YUTU_VAR"]) / "credentials.json"
+    assert first_run(owner, path)
+    found: Credentials = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def configuration(database_url: str) -> Configuration:
+    return Configuration.load(database_url)
+
+
+@pytest.fixture(scope="module")
+def app(configuration: Configuration) -> FastAPI:
+    return create_app(configuration)
+
+
+@pytest.fixture(scope="module")
+def server(app: FastAPI, credentials: Credentials) -> Iterator[str]:
+    """The application behind a real uvicorn; its URL."""
+    with served(app) as url:
+        yield url
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[httpx.Client]:
+    """Without credentials and without following redirects."""
+    with httpx.Client(base_url=server, timeout=10) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def key(credentials: Credentials) -> Callable[[str], dict[str, str]]:
+    """`key("viewer")` → the header with that account's API key."""
+    return lambda name: {"X-API-Key": credentials[name]["api_key"]}
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """Serve in a thread of this process until the block ends."""
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        settings = uvicorn.Config(
+            app, lifespan="on", log_config=None, access_log=False, timeout_graceful_shutdown=2
+        )
+        running = uvicorn.Server(settings)
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            deadline = time.monotonic() + 20
+            while not running.started:
+                assert thread.is_alive(), "the server did not start"
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        finally:
+            running.should_exit = True
+            thread.join(10)
+
+
+def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """It is an RFC 9457 problem of that status with the headers of every answer."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["type"].startswith("urn:yutu:problem:")
+    assert body["title"]
+    return body
