@@ -46,3 +46,7 @@ def told(error: YutuError) -> list[str]:
     lines = [str(fault) for fault in error.faults[:FAULTS_SHOWN]]
     hidden = len(error.faults) - len(lines)
     return [*lines, f"and {hidden} more"] if hidden else lines
+
+
+if __name__ == "__main__":
+    app()

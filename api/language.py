@@ -51,6 +51,7 @@ def parse_at(value: str | None, now: datetime | None = None) -> datetime | None:
     """
     if value is None:
         return None
+    value = value.upper()
     head, offset = value[:11], value[11:]  # the date may be parted from the time by a space
     try:
         at = parse_time(head + _SPACE_FOR_PLUS.sub("+", offset)).astimezone(UTC)
