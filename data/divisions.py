@@ -333,7 +333,7 @@ class Placer:
         rows = self._connection.execute(
             text("SELECT key, id FROM placement WHERE key = ANY (:keys)"), {"keys": keys}
         )
-        return dict(rows.tuples())
+        return {row.key: row.id for row in rows}
 
 
 def _zone_list(placer: Placer) -> str:

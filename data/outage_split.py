@@ -39,7 +39,9 @@ class OutageFacilities:
 
 
 def facilities_of(connection: Connection, outage: ReportedOutage) -> OutageFacilities:
-    shape = None if outage.geometry is None else shapely.to_wkb(outage.geometry, hex=True)
+    # only an area has an inside, as in `geo.split`
+    is_area = outage.geometry is not None and shapely.get_dimensions(outage.geometry) == 2
+    shape = shapely.to_wkb(outage.geometry, hex=True) if is_area else None
     rows = connection.execute(
         text(
             "SELECT facility_id, kind, operator, load_kw, customers, placement_id,"
