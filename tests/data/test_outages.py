@@ -89,7 +89,8 @@ def test_the_first_is_created_the_same_again_identical_and_another_body_a_confli
 ) -> None:
     feature = outage("O-once", BOTH)
     first = store(engine, feature)
-    assert first.status == "created" and first.sequence
+    assert first.status == "created"
+    assert first.sequence
     again = store(engine, dict(reversed(feature.items())))
     assert (again.status, again.sequence) == ("identical", None)
     assert again.json["properties"]["split"] == first.json["properties"]["split"]
