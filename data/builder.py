@@ -1,0 +1,207 @@
+"""The builder: one process folds, computes the situation and stores its bytes for all others.
+
+Whoever holds the session lock builds, at most `builds_per_second` times a second, when a change is
+announced, or when the clock alone changes a grade (stranding, silence): then it records a tick, a
+change of its own. Stream events are written here, in order of sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from datetime import datetime
+from typing import Any
+
+import orjson
+import psycopg
+import structlog
+from sqlalchemy import Connection, Engine, text
+
+from data.counters import fold
+from data.database import libpq_url, publish, set_scope
+from data.rulepacks import RulePacks
+from data.settings import SituationSettings
+from data.situation import AreaShares, Moment, Shown, document, shown_at
+
+BUILDER_LOCK = 7110
+LANGUAGES = ("zh", "en")
+#: Stored situations kept; any older one is computed again from what was known (`?at=`).
+KEPT = 200
+#: Without any announcement the builder looks by itself, in seconds.
+POLL_S = 1.0
+
+log = structlog.get_logger()
+
+
+class Builder(threading.Thread):
+    """A daemon thread; every API process runs one, and one of them at a time holds the lock."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        url: str,
+        packs: RulePacks,
+        settings: SituationSettings,
+        area: AreaShares | None = None,
+    ) -> None:
+        super().__init__(name="builder", daemon=True)
+        self._engine = engine
+        self._url = libpq_url(url)
+        self._packs = packs
+        self._settings = settings
+        self._area = area
+        self._stopping = threading.Event()
+        self._built: Shown | None = None
+        self.beat_at = 0.0
+
+    def stop(self) -> None:
+        """Ask the thread to end; it does within a second."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with psycopg.connect(self._url, autocommit=True) as connection:
+                    self._serve(connection)
+            except Exception as error:  # the builder must outlive any database fault
+                log.warning("builder_retries", error=type(error).__name__, detail=str(error)[:300])
+                self._stopping.wait(1.0)
+
+    def _serve(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute("LISTEN yutu")
+        while not self._stopping.is_set():
+            self.beat_at = time.monotonic()
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (BUILDER_LOCK,)).fetchone()
+            if row and row[0]:
+                log.info("builder_leads")
+                self._built = None
+                self._lead(connection)
+                return
+            self._stopping.wait(POLL_S)
+
+    def _lead(self, connection: psycopg.Connection[Any]) -> None:
+        pause_s = 1.0 / self._settings.builds_per_second
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            self.beat_at = started
+            self.build_once()
+            self._stopping.wait(max(0.0, pause_s - (time.monotonic() - started)))
+            for _ in connection.notifies(timeout=self._patience_s(), stop_after=1):
+                pass
+
+    def _patience_s(self) -> float:
+        """How long to wait for an announcement: no longer than until the clock matters."""
+        due = self._built.next_clock_at if self._built else None
+        if due is None:
+            return POLL_S
+        left = (due - datetime.now(due.tzinfo)).total_seconds()
+        return min(POLL_S, max(0.02, left))
+
+    def build_once(self) -> int | None:
+        """Fold and, if anything changed or the clock is due, store a situation. Its sequence."""
+        with self._engine.connect() as connection, connection.begin():
+            set_scope(connection, ("*",))
+            sequence = fold(connection)
+            previous = self._built
+            row = connection.execute(
+                text(
+                    "SELECT clock_timestamp() AS now,"
+                    " (SELECT received_at FROM change WHERE sequence = :n) AS as_of,"
+                    " (SELECT max(sequence) FROM situation_bytes) AS stored"
+                ),
+                {"n": sequence},
+            ).one()
+            due = previous is not None and (
+                previous.next_clock_at is not None and previous.next_clock_at <= row.now
+            )
+            fresh = previous is None or previous.moment.sequence != sequence
+            if not fresh and not due:
+                return None
+            moment = Moment(sequence, row.as_of or row.now, None, row.now, folded=True)
+            shown = shown_at(connection, moment, self._packs, self._settings, self._area)
+            before = previous.moment.sequence if previous else (row.stored or 0)
+            if not fresh and previous is not None:
+                if _graded(shown) == _graded(previous):
+                    self._built = shown
+                    return None
+                detail = {"levels": shown.result.levels()}
+                sequence, as_of = publish(connection, "tick", detail)
+                moment = Moment(sequence, as_of, None, row.now, folded=True)
+                shown = Shown(**{**vars(shown), "moment": moment})
+            self._store(connection, shown, before)
+        self._built = shown
+        return sequence
+
+    def _store(self, connection: Connection, shown: Shown, before: int) -> None:
+        """Bytes per language, the stream's events since `before`, and the announcement."""
+        sequence, levels = shown.moment.sequence, shown.result.levels()
+        whole = document(shown)
+        for lang in LANGUAGES:
+            body = orjson.dumps(localised(whole, lang))
+            connection.execute(
+                text(
+                    "INSERT INTO situation_bytes (sequence, lang, as_of, etag, body, levels)"
+                    " VALUES (:sequence, :lang, :as_of, :etag, :body, CAST(:levels AS jsonb))"
+                    " ON CONFLICT DO NOTHING"
+                ),
+                {
+                    "sequence": sequence,
+                    "lang": lang,
+                    "as_of": shown.moment.as_of,
+                    "etag": f'"{sequence}-{lang}-{hashlib.sha256(body).hexdigest()[:16]}"',
+                    "body": body,
+                    "levels": orjson.dumps(levels).decode(),
+                },
+            )
+        connection.execute(
+            text("DELETE FROM situation_bytes WHERE sequence <= :old"), {"old": sequence - KEPT}
+        )
+        connection.execute(
+            text(
+                "INSERT INTO stream_event (sequence, kind, adcode, payload)"
+                " SELECT sequence, 'incident', detail ->> 'adcode',"
+                "  detail || jsonb_build_object('sequence', sequence) FROM change"
+                " WHERE kind = 'incident' AND sequence > :before AND sequence <= :upto"
+                " ORDER BY sequence"
+            ),
+            {"before": before, "upto": sequence},
+        )
+        payload = {
+            "sequence": sequence,
+            "as_of": shown.moment.as_of.isoformat(),
+            "levels": levels,
+        }
+        connection.execute(
+            text(
+                "INSERT INTO stream_event (sequence, kind, payload)"
+                " SELECT :sequence, 'situation', CAST(:payload AS jsonb) WHERE NOT EXISTS"
+                " (SELECT 1 FROM stream_event WHERE sequence = :sequence AND kind = 'situation')"
+            ),
+            {"sequence": sequence, "payload": orjson.dumps(payload).decode()},
+        )
+        connection.execute(text("SELECT pg_notify('yutu_shown', :n)"), {"n": str(sequence)})
+
+
+def localised(whole: dict[str, Any], lang: str) -> dict[str, Any]:
+    """The document in a language: names of districts, where an English one is known."""
+    if lang == "zh":
+        return whole
+    english = {d["adcode"]: d["name_en"] or d["name"] for d in whole["districts"]}
+    return {
+        **whole,
+        "districts": [{**d, "name": english[d["adcode"]]} for d in whole["districts"]],
+        "units": [{**u, "name": english.get(u["code"], u["name"])} for u in whole["units"]],
+    }
+
+
+def _graded(shown: Shown) -> Any:
+    """What a tick must have changed to be worth a sequence: levels, reasons, bounds."""
+    return {
+        plan: (
+            a["level"],
+            a["bounds"],
+            [(f["clause"], f.get("incident_id"), f["districts"]) for f in a["findings"]],
+        )
+        for plan, a in shown.result.plans.items()
+    }
