@@ -24,6 +24,8 @@ from data.outage_feature import AHEAD_MAX, ReportedOutage, read_outage
 from data.outage_split import OutageFacilities, facilities_of, split_everywhere
 from geo.errors import Conflict, Fault, InvalidInput, NotAllowed
 
+_LOCK = 7113
+
 _TEXTS = {
     "facility_unknown": (
         "清单中没有这些设施：{}",
@@ -82,6 +84,9 @@ def store_outage(
         if outage.restored_at and outage.restored_at > write.opened_at + AHEAD_MAX:
             reason = "lies ahead; give estimated_restoration until power is back"
             raise InvalidInput([Fault(reason, None, "restored_at")])
+        # two operators must not both find an id free
+        lock = f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(:id))"
+        connection.execute(text(lock), {"id": outage.outage_id})
         named = facilities_of(connection, outage)
         operator = _operator(connection, outage, named, account, operators)
         current = version_at(connection)
@@ -372,3 +377,9 @@ def open_outages(
         for row in rows
         if not row.future
     ]
+
+
+def next_outage_instant(outages: Sequence[dict[str, Any]], now: datetime) -> datetime | None:
+    """When the clock alone next opens or ends one of `open_outages`; None when it never does."""
+    instants = [o[name] for o in outages for name in ("started_at", "restored_at")]
+    return min((t for t in instants if t is not None and t > now), default=None)

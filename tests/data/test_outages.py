@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 
 from data.database import app_engine, reading, sequence_at
 from data.divisions import version_at, versions
-from data.outages import list_outages, open_outages, store_outage
+from data.outages import list_outages, next_outage_instant, open_outages, store_outage
 from geo.crs import area_m2, from_wgs84
 from geo.errors import Conflict, CrsError, InvalidInput, NotAllowed, NotFound, TooLarge
 from tests.feeds import (
@@ -381,6 +381,8 @@ def test_a_planned_outage_is_kept_as_planned_and_not_open_before_it_begins(engin
     assert codes(stored) == []
     found = next(o for o in known(engine) if o["outage_id"] == "O-planned")
     assert (found["planned"], found["open"]) == (True, False)
+    assert next_outage_instant([found], datetime.now(UTC)) == found["started_at"]
+    assert next_outage_instant([found], found["started_at"]) is None
 
 
 def test_scope_and_filters_choose_what_is_listed(engine: Engine) -> None:
