@@ -1,8 +1,7 @@
 """The columns of a facility file: their names in files, the words in their cells, the templates.
 
-Headers are recognised in English and Chinese whatever their case, blanks, hyphens and underscores;
-a unit in brackets behind a Chinese name belongs to the name. What is not recognised is mapped by
-the person (`FieldSource`), never guessed.
+Headers are recognised in English and Chinese whatever their case, blanks, hyphens and underscores.
+What is not recognised is mapped by the person (`FieldSource`), never guessed.
 """
 
 from __future__ import annotations
@@ -45,18 +44,23 @@ HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "network": ("network", "网络", "所属网络"),
     "unit": ("unit", "单元", "功能区"),
     "main_grid": ("main_grid", "主网", "是否主网"),
-    "load_kw": ("load_kw", "负荷（千瓦）", "负荷kW", "负荷千瓦"),
+    "load_kw": ("load_kw", "负荷（千瓦）", "负荷千瓦"),
     "customers": ("customers", "供电用户数", "用户数"),
     "population": ("population", "服务人口", "人口"),
     "feeds_from": ("feeds_from", "供电来源", "上级变电站"),
-    "battery_hours": ("battery_hours", "后备电池（小时）", "后备时长", "电池时长"),
+    "battery_hours": ("battery_hours", "后备电池（小时）", "后备时长（小时）", "电池时长（小时）"),
     "key_level": ("key_level", "重要级别", "重要等级"),
     "rescue_code": ("rescue_code", "救援识别码", "救援码", "电梯救援码"),
     "state": ("state", "状态", "state_at_import", "运行状态"),
     "synthetic": ("synthetic", "合成数据", "虚构"),
     "attributes.equipment": ("equipment", "设备种类", "特种设备种类"),
 }
-UNITS_IN_BRACKETS: Final = re.compile(r"[(（]\s*(kw|千瓦|h|小时|个|户|人)\s*[)）]$", re.IGNORECASE)
+#: Units behind a name. Those of amounts and times must stand there: 负荷 alone could be MW.
+_UNITS: Final = (
+    (re.compile(r"[(（]\s*[个户人]\s*[)）]$"), ""),
+    (re.compile(r"[(（]?\s*(kw|千瓦)\s*[)）]?$", re.IGNORECASE), "kw"),
+    (re.compile(r"[(（]\s*(h|小时)\s*[)）]$", re.IGNORECASE), "h"),
+)
 
 EQUIPMENT: Final = {
     "boiler": "锅炉", "pressure_vessel": "压力容器", "gas_cylinder": "气瓶",
@@ -100,7 +104,9 @@ def field_of(header: str) -> str | None:
 
 
 def _plain(header: str) -> str:
-    bare = UNITS_IN_BRACKETS.sub("", header.strip())
+    bare = header.strip()
+    for unit, short in _UNITS:
+        bare = unit.sub(short, bare)
     return re.sub(r"[\s_\-]+", "", bare).casefold()
 
 
