@@ -12,12 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-import shapely
 from numpy.typing import NDArray
 
 from data.facilities import COLUMNS
@@ -29,9 +27,8 @@ from data.facility_columns import (
     field_of,
     read_mapping,
 )
+from data.facility_file import FacilityTable
 from data.fields import AMOUNT_MAX
-from data.readers.tabular import read_table
-from data.readers.vector import read_vector, sniff
 from data.status import MAX_ID_LENGTH
 from geo.assign import DistrictLocator
 from geo.crs import CHONGQING_BBOX, parse_crs, to_wgs84
@@ -50,17 +47,6 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class FacilityTable:
-    """A file's rows before they are checked: `frame` has a row per record, its index the 1-based
-    row number; positions may stand in columns `lon`, `lat` made from geometries. `crs` is what
-    the file states or the uploader declared."""
-
-    frame: pd.DataFrame
-    crs: str | None
-    faults: tuple[Fault, ...] = ()
-
-
-@dataclass(frozen=True)
 class FacilityRows:
     """The rows that are right, ready for `import_facilities`, and what is wrong with the others.
 
@@ -70,40 +56,6 @@ class FacilityRows:
     frame: pd.DataFrame
     rejected: tuple[Fault, ...]
     unused: tuple[str, ...] = ()
-
-
-def read_facility_file(path: Path, name: str, *, crs: str | None = None) -> FacilityTable:
-    """The rows of a table (CSV, XLSX, Parquet) or a vector file of points.
-
-    Raises InvalidInput for a file that is neither, CrsError when file and declaration differ.
-    """
-    try:
-        kind = sniff(path)
-    except InvalidInput:
-        table = read_table(path, name)
-        return FacilityTable(table.frame, crs, table.faults)
-    if kind == "Parquet" and not _has_geometry(path):
-        return FacilityTable(read_table(path, name).frame, crs)
-    features = read_vector(path, crs=crs)
-    shapes = np.asarray(features.geometry.array, dtype=object)
-    frame = pd.DataFrame(features.drop(columns=features.geometry.name))
-    frame = frame.drop(columns=[c for c in frame.columns if field_of(str(c)) in ("lon", "lat")])
-    frame.index = pd.RangeIndex(1, len(frame) + 1, name="row")
-    is_point = np.array([g is not None and g.geom_type == "Point" for g in shapes], dtype=bool)
-    is_point &= ~shapely.is_empty(shapes)
-    rows = frame.index[~is_point]
-    reason = "a facility is one point; this feature has another geometry, or none"
-    faults = tuple(Fault(reason, int(row), "geometry") for row in rows)
-    frame = frame[is_point].assign(
-        lon=shapely.get_x(shapes[is_point]), lat=shapely.get_y(shapes[is_point])
-    )
-    return FacilityTable(frame, features.attrs["crs"], faults)
-
-
-def _has_geometry(path: Path) -> bool:
-    import pyarrow.parquet  # only here: most files are not Parquet
-
-    return b"geo" in (pyarrow.parquet.read_schema(path).metadata or {})
 
 
 def facility_rows(
@@ -153,7 +105,10 @@ def facility_rows(
         raise InvalidInput(whole or faults)
     frame = pd.DataFrame(columns, index=table.frame.index)
     frame = frame[~frame.index.isin({f.row for f in faults})]
-    frame = frame.astype({**dict.fromkeys(_AMOUNTS, "int64"), "main_grid": bool, "synthetic": bool})
+    nullable = ("unit", "feeds_from", "key_level", "rescue_code", "attributes")
+    types: dict[str, Any] = {**dict.fromkeys(_AMOUNTS, "int64"), "main_grid": bool}
+    frame = frame.astype({**types, "synthetic": bool, **dict.fromkeys(nullable, object)})
+    frame[list(nullable)] = frame[list(nullable)].where(frame[list(nullable)].notna(), None)
     return FacilityRows(frame[[*COLUMNS, "lon", "lat"]], tuple(faults), reader.unused())
 
 

@@ -15,7 +15,8 @@ from data.database import app_engine, reading
 from data.divisions import districts_frame, require_divisions, version_at
 from data.facilities import import_facilities
 from data.facility_columns import KINDS, template_csv, template_xlsx
-from data.facility_rows import facility_rows, read_facility_file, within_city
+from data.facility_file import read_facility_file
+from data.facility_rows import facility_rows, within_city
 from geo.assign import DistrictLocator
 from geo.errors import Fault, InvalidInput
 

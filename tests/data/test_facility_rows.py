@@ -26,7 +26,8 @@ from data.facility_columns import (
     template_csv,
     template_xlsx,
 )
-from data.facility_rows import FacilityTable, facility_rows, read_facility_file, within_city
+from data.facility_file import FacilityTable, read_facility_file
+from data.facility_rows import facility_rows, within_city
 from data.readers.boundaries import default_divisions
 from geo.assign import DistrictLocator
 from geo.crs import from_wgs84
