@@ -93,9 +93,9 @@ def clear_demo(engine: Engine, packs: RulePacks | None = None) -> int:
         rules = packs or load_packs()
         with reading(engine) as connection:
             last = _last_mark(connection)
+        _restore(engine)  # first: what is still lost when an event closes opens the next one
         if last is not None and last["what"] == "play":
             _end(engine, rules)
-        _restore(engine)
         retired = 0
         while True:
             with reading(engine) as connection:
