@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from api.commands import account, schema, service
+from api.commands import account, demo, facilities, schema, service
 from geo.errors import InvalidInput, YutuError
 
 FAULTS_SHOWN = 20
@@ -37,6 +37,11 @@ app.command("run")(service.run_command)
 app.command("serve")(service.serve_command)
 app.add_typer(schema.app, name="db")
 app.add_typer(account.app, name="account")
+app.add_typer(demo.app, name="demo")
+
+imports = typer.Typer(no_args_is_help=True, help="Files into the database.")
+imports.command("facilities")(facilities.facilities_command)
+app.add_typer(imports, name="import")
 
 
 def told(error: YutuError) -> list[str]:

@@ -81,7 +81,18 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/login", OPEN, page=True),
     rule("POST", "/login", OPEN, body=FORM_BYTES_MAX, page=True),
     rule("POST", "/logout", ANY_ACCOUNT, body=FORM_BYTES_MAX, csrf_in_form=True),
+    # the situation
+    rule("GET", "/", ANY_ACCOUNT, page=True),
+    rule("GET", "/maps/{plan}", ANY_ACCOUNT, page=True),
+    rule("GET", "/v1/situation", ANY_ACCOUNT),
+    rule("GET", "/v1/situation/stream", ANY_ACCOUNT),
+    rule("GET", "/v1/districts", ANY_ACCOUNT),
+    rule("GET", "/v1/districts/{adcode}", ANY_ACCOUNT),
+    # the inventory
+    rule("POST", "/v1/facilities/import", roles("planner", "admin"), body=IMPORT_BYTES_MAX),
+    rule("GET", "/v1/facilities/template", roles("planner", "admin")),
     # what operators report
+    rule("POST", "/v1/status", roles("utility"), body=STATUS_BYTES_MAX),
     rule("POST", "/v1/outages", roles("utility"), body=MIB),
     rule("GET", "/v1/outages", ANY_ACCOUNT),
     rule("POST", "/v1/returns", roles("utility")),

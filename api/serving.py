@@ -25,6 +25,8 @@ from geo.errors import Unavailable
 APPLICATION = "api.app:from_environment"
 GRACE_S = 5
 KEEP_ALIVE_S = 15
+#: A worker imports for some seconds on a busy machine before it can answer its supervisor.
+HEALTHCHECK_S = 60
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -86,6 +88,7 @@ def serve(configuration: Configuration, bound: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_worker_healthcheck=HEALTHCHECK_S,
     )
     if workers == 1:
         uvicorn.Server(settings).run(sockets=[bound])

@@ -50,10 +50,10 @@ class Builder(threading.Thread):
         self._url = libpq_url(url)
         self._packs = packs
         self._settings = settings
-        self._area = area
+        self.area = area
         self._stopping = threading.Event()
         self._built: Shown | None = None
-        self.beat_at = 0.0
+        self.beat_at = time.monotonic()
 
     def stop(self) -> None:
         """Ask the thread to end; it does within a second."""
@@ -119,7 +119,7 @@ class Builder(threading.Thread):
             if not fresh and not due:
                 return None
             moment = Moment(sequence, row.as_of or row.now, None, row.now, folded=True)
-            shown = shown_at(connection, moment, self._packs, self._settings, self._area)
+            shown = shown_at(connection, moment, self._packs, self._settings, self.area)
             before = previous.moment.sequence if previous else (row.stored or 0)
             if not fresh and previous is not None:
                 if _graded(shown) == _graded(previous):

@@ -146,9 +146,9 @@ def districts_frame(connection: Connection, version_id: int) -> gpd.GeoDataFrame
         ),
         {"v": version_id},
     ).all()
-    frame = gpd.GeoDataFrame([r._mapping for r in rows], columns=list(rows[0]._mapping))
-    frame["geometry"] = shapely.from_wkb([bytes(r.geom) for r in rows])
-    return frame.drop(columns="geom").set_geometry("geometry", crs="EPSG:4326")
+    attributes = [{k: v for k, v in r._mapping.items() if k != "geom"} for r in rows]
+    shapes = shapely.from_wkb([bytes(r.geom) for r in rows])
+    return gpd.GeoDataFrame(attributes, geometry=shapes, crs="EPSG:4326")
 
 
 def district_rows(connection: Connection, version_id: int) -> list[dict[str, Any]]:

@@ -20,28 +20,11 @@ Interval = tuple[datetime, datetime | None]
 
 
 @dataclass(frozen=True)
-class SupplyFacility:
-    """A supply facility as it was in force at the asked moment. Power in kW."""
-
-    facility_id: str
-    adcode: str | None
-    operator: str
-    kind: str
-    main_grid: bool
-    load_kw: int
-    customers: int
-    state_at_import: str
-    valid_from: datetime
-    state: str
-
-
-@dataclass(frozen=True)
 class PowerKnown:
     """Supply per district and grid, and every loss with its hours in the world."""
 
     supply: dict[tuple[str | None, bool], Supply]
     losses: list[Loss]
-    closed_at: datetime | None
 
 
 _FACILITIES = """
@@ -81,12 +64,13 @@ def power_known(
     at: datetime | None,
     now: datetime,
     outages: Sequence[dict[str, Any]],
-    closed_at: datetime | None,
+    silent: frozenset[str] = frozenset(),
 ) -> PowerKnown:
     """Supply and losses as known at `sequence`, with the inventory in force at `at` (None: now).
 
     `outages`: the newest revisions known (`data.outages`), with `split` in this version. A
-    facility named by or inside a reported outage counts only through it, while that lasts.
+    facility named by or inside a reported outage counts only through it, while that lasts. What is
+    not down of a `silent` operator is unknown.
     """
     rows = connection.execute(
         text(_FACILITIES), {"kinds": list(kinds), "at": at, "version": version_id}
@@ -112,7 +96,9 @@ def power_known(
             for since, until in minus(interval, covers):
                 losses.append(Loss(r.adcode, r.main_grid, r.load_kw, r.customers, since, until))
         covered_now = any(s <= now and (e is None or e > now) for s, e in covers)
-        unknown = not covered_now and _last_state(observed[r.facility_id], r) == "unknown"
+        state = _last_state(observed[r.facility_id], r)
+        unheard = state == "unknown" or (r.operator in silent and state != "down")
+        unknown = unheard and not covered_now
         key = (r.adcode, r.main_grid)
         supply[key] += Supply(
             load_kw=r.load_kw,
@@ -120,7 +106,7 @@ def power_known(
             customers=r.customers,
             customers_unknown=r.customers if unknown else 0,
         )
-    return PowerKnown(dict(supply), losses, closed_at)
+    return PowerKnown(dict(supply), losses)
 
 
 def _last_state(observations: list[tuple[datetime, str, str]], row: Any) -> str:

@@ -18,7 +18,7 @@ from data.counters import counters_at, counters_now
 from data.database import reading, sequence_at
 from data.divisions import DivisionVersion, district_rows, units, version_at
 from data.incidents import open_incidents
-from data.outages import open_outages
+from data.outages import next_outage_instant, open_outages
 from data.plan_facts import closed_at, declared_facts
 from data.power import power_known
 from data.returns import returns_at
@@ -61,7 +61,7 @@ class Shown:
     result: Situation
     version: DivisionVersion
     sources: list[dict[str, Any]]
-    synthetic: dict[str, Any]
+    inventory: dict[str, int]
     next_clock_at: datetime | None
 
 
@@ -109,7 +109,7 @@ def shown_at(
         at=moment.at,
         now=moment.now,
         outages=outages,
-        closed_at=closed,
+        silent=silent,
     )
     known = Known(
         districts=district_rows(connection, version.id),
@@ -129,13 +129,21 @@ def shown_at(
     )
     floor = NoiseFloor(settings.noise_floor_sites, settings.noise_floor_share)
     result = situation(known, in_force, floor)
-    clocks = [t for t in (falls_silent_at, result.next_clock_at) if t is not None]
+    clocks = [
+        t
+        for t in (
+            falls_silent_at,
+            result.next_clock_at,
+            next_outage_instant(outages, moment.now),
+        )
+        if t is not None
+    ]
     return Shown(
         moment=moment,
         result=result,
         version=version,
         sources=_sources(sources, silent, counts),
-        synthetic=_synthetic(counters),
+        inventory=_inventory(counters),
         next_clock_at=min(clocks, default=None),
     )
 
@@ -194,14 +202,14 @@ def _sources(
     return [as_json(s, silent, totals) for s in both if s.operator]
 
 
-def _synthetic(counters: pd.DataFrame) -> dict[str, Any]:
+def _inventory(counters: pd.DataFrame) -> dict[str, int]:
     total = int(counters["total"].sum())
     synthetic = int(counters.loc[counters["synthetic"].astype(bool), "total"].sum())
-    return {
-        "facilities": synthetic,
-        "of": total,
-        "share": synthetic / total if total else None,
-    }
+    return {"facilities": total, "synthetic": synthetic}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def document(shown: Shown) -> dict[str, Any]:
@@ -218,7 +226,8 @@ def document(shown: Shown) -> dict[str, Any]:
             "licence": version.licence,
             "note": version.note,
         },
-        "synthetic": shown.synthetic,
+        "inventory": shown.inventory,
+        "synthetic": _share(shown.inventory["synthetic"], shown.inventory["facilities"]),
         "units": shown.result.units,
         "plans": shown.result.plans,
         "districts": shown.result.districts,

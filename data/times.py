@@ -16,7 +16,7 @@ def parse_time(value: Any) -> datetime:
     if type(value) is not str or len(value) > 40 or not _RFC3339.fullmatch(value):
         raise ValueError("must be a time with offset, such as 2026-07-01T08:30:00+08:00")
     try:
-        parsed = datetime.fromisoformat(value)
+        parsed = datetime.fromisoformat(value.upper())
         parsed.astimezone(UTC)  # year 0001 or 9999 can leave the calendar by its offset
     except (ValueError, OverflowError) as error:
         raise ValueError("is not a real date and time") from error

@@ -7,7 +7,7 @@ supply per district, or one incident at a time. docs/meanings.md says what each 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -309,6 +309,9 @@ def _district_rows(
         key: tuple(int(v) for v in row)
         for key, row in zip(sums.index, sums.itertuples(index=False, name=None), strict=True)
     }
+    open_count: Counter[tuple[str | None, str]] = Counter(
+        (incident["adcode"], incident["plan"]) for incident in known.incidents
+    )
     rows = []
     for i, district in enumerate(known.districts):
         code = district["adcode"]
@@ -322,6 +325,7 @@ def _district_rows(
                 "name_en": district.get("name_en"),
                 "level": min((v for v in plans.values() if v is not None), default=None),
                 "plans": plans,
+                "incidents": {plan: open_count[code, plan] for plan in levels},
                 "facilities": {
                     kind: _count_row(counted.get((code, kind), (0, 0, 0, 0))) for kind in kinds
                 },

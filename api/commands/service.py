@@ -7,6 +7,7 @@ from collections.abc import Callable
 import typer
 
 from api import logs
+from api.commands.preparations import demonstrate, load_divisions
 from api.commands.private_database import database, stoppable
 from api.deps import Configuration
 from api.serving import address, check_before_serving, listen, serve
@@ -16,7 +17,7 @@ from data.settings import ServerSettings
 
 #: What `yutu run` does between the schema and serving, in order, each time; each prints one line
 #: of what it did, or nothing.
-PREPARATIONS: list[Callable[[Configuration], None]] = []
+PREPARATIONS: list[Callable[[Configuration], None]] = [load_divisions, demonstrate]
 
 
 def run_command() -> None:

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.routes import facts, health, incidents, openapi, outages, plans, returns, session, static
+from api.routes import (
+    districts,
+    facilities,
+    facts,
+    health,
+    incidents,
+    openapi,
+    outages,
+    pages,
+    plans,
+    returns,
+    session,
+    situation,
+    static,
+    status,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     session.router,
+    pages.router,
+    situation.router,
+    districts.router,
     plans.router,
+    facilities.router,
+    status.router,
     outages.router,
     returns.router,
     incidents.router,

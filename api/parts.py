@@ -1,0 +1,51 @@
+"""The parts that run beside the requests: the builder, and this process's copy of the situation."""
+
+from __future__ import annotations
+
+import time
+
+from api.deps import Services
+from api.situations import Situations
+from data.builder import Builder
+from data.database import app_engine
+
+#: A build that has not been begun for this long, in seconds, means the builder hangs.
+BEAT_OVERDUE_S = 15.0
+#: The builder reads whole tables after an import; its statements may take longer than a request's.
+BUILD_STATEMENT_S = 120
+
+
+class BuilderPart:
+    """Starts and stops the builder thread, with an engine of its own."""
+
+    def __init__(self, services: Services) -> None:
+        configuration = services.configuration
+        url = configuration.database_url
+        self._engine = app_engine(url, pool_size=2, statement_timeout_s=BUILD_STATEMENT_S)
+        self.builder = Builder(self._engine, url, services.packs, configuration.situation)
+
+    def start(self) -> None:
+        self.builder.start()
+
+    def stop(self) -> None:
+        self.builder.stop()
+        self.builder.join(timeout=5)
+        self._engine.dispose()
+
+    def overdue(self) -> str | None:
+        """Why this process is not ready, if its builder thread hangs."""
+        if time.monotonic() - self.builder.beat_at < BEAT_OVERDUE_S:
+            return None
+        return "the situation is not being built"
+
+
+def add_situation(services: Services) -> None:
+    """Give a process its builder and its copy of the newest situation."""
+    builder = BuilderPart(services)
+    situations = Situations(services.engine, services.configuration.database_url)
+    services.add(builder)
+    services.add(situations)
+    services.readiness.append(builder.overdue)
+    services.readiness.append(
+        lambda: None if situations.latest("zh") else "no situation has been built yet"
+    )

@@ -1,0 +1,150 @@
+"""The inventory from files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from api.answers import json_answer
+from api.deps import Caller, Services, ServicesDep
+from api.problems import problem
+from api.routing import make_router
+from api.schemas import file_body
+from data.accounts import Account
+from data.facilities import Imported, import_facilities
+from data.facility_columns import template_csv, template_xlsx
+from data.facility_file import read_facility_file
+from data.facility_rows import FacilityRows, facility_rows
+from geo.errors import Fault, InvalidInput
+
+router = make_router("facilities")
+
+MAX_FIELDS = 60
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+FIELDS = {
+    "kind": {"type": "string", "description": "Of every row that does not say one itself."},
+    "crs": {"type": "string", "description": "WGS84, CGCS2000, GCJ-02, BD-09 or EPSG:<n>."},
+    "map": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "FIELD=COLUMN, repeated, where headers are not recognised.",
+    },
+}
+
+
+@router.post(
+    "/v1/facilities/import",
+    summary="Import facilities from a file",
+    openapi_extra=file_body(FIELDS),
+)
+async def import_file(
+    request: Request,
+    services: ServicesDep,
+    account: Caller,
+    partial: Annotated[
+        bool, Query(description="Take the good rows although others are bad.")
+    ] = False,
+) -> Response:
+    """CSV, XLSX, GeoJSON, GPKG, Parquet … All rows or none, unless `partial`; the same file again
+    changes nothing. Every rejected row is listed with its reason."""
+    async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise InvalidInput([Fault("is missing; send the file in this part", None, "file")])
+        said = {key: value for key in ("kind", "crs") if isinstance(value := form.get(key), str)}
+        mapping = [one for one in form.getlist("map") if isinstance(one, str)]
+        given = partial or str(form.get("partial", "")).lower() in ("true", "1")
+        body = await file.read()
+        name = Path(file.filename or "file").name
+    return await run_in_threadpool(_import, services, account, body, name, said, mapping, given)
+
+
+def _import(
+    services: Services,
+    account: Account,
+    body: bytes,
+    name: str,
+    said: dict[str, str],
+    mapping: list[str],
+    partial: bool,
+) -> Response:
+    with tempfile.TemporaryDirectory(prefix="yutu-import-") as folder:
+        path = Path(folder, f"upload{Path(name).suffix.lower()[:12]}")
+        path.write_bytes(body)
+        table = read_facility_file(path, name, crs=said.get("crs") or None)
+    try:
+        rows = facility_rows(
+            table, kind=said.get("kind") or None, mapping=_mapping(mapping), partial=partial
+        )
+    except InvalidInput as error:
+        if not any(fault.row for fault in error.faults):
+            raise
+        return problem(
+            422,
+            "nothing was imported; every rejected row is listed",
+            faults=error.faults,
+            accepted=0,
+            rejected=_rejected(error.faults),
+        )
+    imported = None
+    if len(rows.frame):
+        imported = import_facilities(
+            services.engine,
+            rows.frame,
+            account=account.username,
+            body=body,
+            content_type="application/octet-stream",
+            request={"file": name, **said, "map": mapping, "partial": partial},
+        )
+    return json_answer(_answer(rows, imported))
+
+
+def _answer(rows: FacilityRows, imported: Imported | None) -> dict[str, Any]:
+    return {
+        "accepted": len(rows.frame),
+        "rejected": _rejected(rows.rejected),
+        "created": imported.created if imported else 0,
+        "edited": imported.edited if imported else 0,
+        "unchanged": imported.unchanged if imported else 0,
+        "unused_columns": list(rows.unused),
+        "sequence": imported.sequence if imported else None,
+    }
+
+
+def _rejected(faults: tuple[Fault, ...]) -> list[dict[str, Any]]:
+    """One entry a row, its faults together."""
+    reasons: dict[int | None, list[str]] = defaultdict(list)
+    for fault in faults:
+        reasons[fault.row].append(f"{fault.field}: {fault.reason}" if fault.field else fault.reason)
+    return [{"row": row, "reason": "; ".join(reasons[row])} for row in reasons]
+
+
+def _mapping(given: list[str]) -> dict[str, str]:
+    mapping: dict[str, str] = {}
+    for one in given:
+        field, separator, expression = one.partition("=")
+        if not separator or field.strip() in mapping:
+            raise InvalidInput([Fault(f"{one!r} is not FIELD=COLUMN, once a field", None, "map")])
+        mapping[field.strip()] = expression
+    return mapping
+
+
+@router.get("/v1/facilities/template", summary="An empty file to fill")
+def template(
+    kind: str,
+    format: Literal["csv", "xlsx"] = "csv",
+    lang: Literal["zh", "en"] = "zh",
+) -> Response:
+    """A header and one example row for a kind of facility."""
+    body = template_csv(kind, lang) if format == "csv" else template_xlsx(kind, lang)
+    return Response(
+        body,
+        media_type="text/csv; charset=utf-8" if format == "csv" else XLSX,
+        headers={"Content-Disposition": f'attachment; filename="{kind}.{format}"'},
+    )

@@ -1,0 +1,134 @@
+"""The situation: stored bytes for now, computed for the past, and its stream of changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated
+
+import orjson
+from fastapi import Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.concurrency import run_in_threadpool
+
+from api.answers import json_answer, tagged_answer
+from api.deps import At, Caller, LangDep, Services, ServicesDep
+from api.parts import BuilderPart
+from api.routing import make_router
+from api.situations import Event, Listener, Situations
+from data.accounts import Account
+from data.builder import localised
+from data.database import reading
+from data.situation import document, moment_at, shown_at
+from geo.errors import Fault, InvalidInput, Unavailable
+
+WAIT_S = 2.0
+KEEPALIVE_S = 15.0
+
+router = make_router("situation")
+
+
+@router.get(
+    "/v1/situation",
+    summary="The graded situation, now or as it was known",
+    responses={304: {"description": "Not changed since that ETag"}},
+)
+async def read_situation(
+    request: Request,
+    services: ServicesDep,
+    lang: LangDep,
+    at: At,
+    min_sequence: Annotated[
+        int | None, Query(ge=0, description="Wait up to 2 s until this write is included.")
+    ] = None,
+) -> Response:
+    """Levels, findings and bounds of each plan; every district's figures. With `at`, only what had
+    been received by then, under the divisions, inventory and rules in force then."""
+    if at is not None:
+        return await run_in_threadpool(_past, services, at, lang)
+    situations = services.get(Situations)
+    found = situations.latest(lang)
+    if found is None or (min_sequence is not None and found.sequence < min_sequence):
+        wanted = min_sequence or 0
+        found = await run_in_threadpool(situations.wait_for, lang, wanted, WAIT_S)
+        if found is None:
+            raise Unavailable(f"the situation has not reached sequence {wanted} yet; ask again")
+    return tagged_answer(request, found.body, found.etag)
+
+
+def _past(services: Services, at: datetime, lang: str) -> Response:
+    settings = services.configuration.situation
+    with reading(services.engine, snapshot=True) as connection:
+        area = services.get(BuilderPart).builder.area
+        shown = shown_at(connection, moment_at(connection, at), services.packs, settings, area)
+    return json_answer(localised(document(shown), lang), headers={"Cache-Control": "no-store"})
+
+
+@router.get(
+    "/v1/situation/stream",
+    summary="Server-sent events: situation, incident, warning, response",
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
+async def stream(request: Request, services: ServicesDep, account: Caller) -> Response:
+    """`id` is the sequence; after a break the browser's `Last-Event-ID` replays what was missed.
+    The first event is always the newest situation. Incidents outside the account's districts are
+    left out."""
+    situations = services.get(Situations)
+    after = _last_event_id(request)
+    listener = Listener(asyncio.get_running_loop())
+    situations.listen(listener)
+    replayed = await run_in_threadpool(situations.replay, after)
+    return StreamingResponse(
+        _relay(situations, listener, replayed, account),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def _last_event_id(request: Request) -> int | None:
+    given = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+    if not given:
+        return None
+    if not (given.isascii() and given.isdigit() and len(given) <= 18):
+        raise InvalidInput(
+            [Fault("must be the id of an event of this stream", None, "Last-Event-ID")]
+        )
+    return int(given)
+
+
+async def _relay(
+    situations: Situations, listener: Listener, replayed: list[Event], account: Account
+) -> AsyncIterator[bytes]:
+    try:
+        last = max((event.id for event in replayed), default=0)
+        for event in replayed:
+            if _may_see(account, event):
+                yield _framed(event)
+        while not listener.lost:
+            try:
+                event_or_end = await asyncio.wait_for(listener.queue.get(), KEEPALIVE_S)
+            except TimeoutError:
+                yield KEEPALIVE_COMMENT
+                continue
+            if event_or_end is None:
+                return
+            if event_or_end.id > last and _may_see(account, event_or_end):
+                yield _framed(event_or_end)
+    finally:
+        situations.leave(listener)
+
+
+def _may_see(account: Account, event: Event) -> bool:
+    return event.kind != "incident" or account.sees(event.adcode)
+
+
+@lru_cache(maxsize=256)
+def _bytes(sequence: int, kind: str, payload: bytes) -> bytes:
+    return format_sse_event(data_str=payload.decode(), event=kind, id=str(sequence))
+
+
+def _framed(event: Event) -> bytes:
+    return _bytes(event.sequence, event.kind, orjson.dumps(event.payload))

@@ -1,0 +1,174 @@
+"""The situation in this process: the newest stored bytes, and who is listening for the next.
+
+One thread holds one LISTEN connection; it loads what the builder (here or in another process)
+stored, on announcement and at least each second, and hands stream events to the listeners' bounded
+queues. A listener that cannot keep up is dropped and reconnects with its Last-Event-ID.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import structlog
+from sqlalchemy import Connection, Engine, text
+
+from data.database import libpq_url, reading
+
+POLL_S = 1.0
+QUEUE_EVENTS = 500
+REPLAY_EVENTS = 500
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Situation bytes as the builder stored them, of one language."""
+
+    sequence: int
+    etag: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of the stream; `id` orders them, `sequence` is what a client resumes from."""
+
+    id: int
+    sequence: int
+    kind: str
+    adcode: str | None
+    payload: dict[str, Any]
+
+
+class Listener:
+    """A bounded queue on one event loop. `lost` once it overflowed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_EVENTS)
+        self.lost = False
+
+    def offer(self, events: Iterable[Event | None]) -> None:
+        """From any thread: put events in order; None ends the stream."""
+        self._loop.call_soon_threadsafe(self._put, list(events))
+
+    def _put(self, events: list[Event | None]) -> None:
+        for event in events:
+            try:
+                self.queue.put_nowait(event)
+            except asyncio.QueueFull:
+                self.lost = True
+                return
+
+
+class Situations:
+    """A background part of the services: `latest(lang)`, `wait_for`, `listen`."""
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self._engine = engine
+        self._url = libpq_url(url)
+        self._latest: dict[str, Stored] = {}
+        self._last_event = 0
+        self._listeners: set[Listener] = set()
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="situations", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for listener in list(self._listeners):
+            listener.offer([None])
+        self._thread.join(timeout=3)
+
+    def latest(self, lang: str) -> Stored | None:
+        """The newest situation loaded here; None before the first."""
+        return self._latest.get(lang)
+
+    def wait_for(self, lang: str, min_sequence: int, timeout_s: float) -> Stored | None:
+        """The newest situation once it has reached a sequence; None when time runs out. Blocks."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                found = self._latest.get(lang)
+                if found is not None and found.sequence >= min_sequence:
+                    return found
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    return None
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.add(listener)
+
+    def leave(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+
+    def replay(self, after_sequence: int | None) -> list[Event]:
+        """Events a client has missed since a sequence, the newest of too many; else the newest
+        situation alone. The last situation is always among them."""
+        with reading(self._engine) as connection:
+            newest = _events(connection, "kind = 'situation' ORDER BY id DESC LIMIT 1", {})
+            if after_sequence is None:
+                return newest
+            missed = _events(
+                connection,
+                "sequence > :after ORDER BY id DESC LIMIT :most",
+                {"after": after_sequence, "most": REPLAY_EVENTS},
+            )[::-1]
+        return missed if any(e.kind == "situation" for e in missed) else [*missed, *newest]
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with psycopg.connect(self._url, autocommit=True) as connection:
+                    connection.execute("LISTEN yutu_shown")
+                    while not self._stopping.is_set():
+                        self._load()
+                        for _ in connection.notifies(timeout=POLL_S, stop_after=1):
+                            pass
+            except Exception as error:  # outlives any database fault; clients keep what is loaded
+                log.warning("situations_retry", error=type(error).__name__)
+                self._stopping.wait(1.0)
+
+    def _load(self) -> None:
+        with reading(self._engine) as connection:
+            rows = connection.execute(
+                text(
+                    "SELECT lang, sequence, etag, body FROM situation_bytes"
+                    " WHERE sequence = (SELECT max(sequence) FROM situation_bytes)"
+                    " AND sequence > :have"
+                ),
+                {"have": min((s.sequence for s in self._latest.values()), default=-1)},
+            ).all()
+            if not rows and self._latest:
+                return
+            if self._last_event:
+                events = _events(
+                    connection, "id > :last ORDER BY id LIMIT 2000", {"last": self._last_event}
+                )
+            else:
+                events = _events(connection, "TRUE ORDER BY id DESC LIMIT 1", {})
+        if rows:
+            with self._changed:
+                self._latest = {r.lang: Stored(r.sequence, r.etag, bytes(r.body)) for r in rows}
+                self._changed.notify_all()
+        if events:
+            self._last_event = events[-1].id
+            for listener in list(self._listeners):
+                listener.offer(events)
+
+
+def _events(connection: Connection, where: str, params: dict[str, Any]) -> list[Event]:
+    rows = connection.execute(
+        text(f"SELECT id, sequence, kind, adcode, payload FROM stream_event WHERE {where}"), params
+    )
+    return [Event(r.id, r.sequence, r.kind, r.adcode, r.payload) for r in rows]
