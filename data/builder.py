@@ -24,7 +24,7 @@ from data.rulepacks import RulePacks
 from data.settings import SituationSettings
 from data.situation import AreaShares, Moment, Shown, document, shown_at
 
-BUILDER_LOCK = 7110
+BUILDER_LOCK = 7106
 LANGUAGES = ("zh", "en")
 #: Stored situations kept; any older one is computed again from what was known (`?at=`).
 KEPT = 200

@@ -7,7 +7,7 @@ serves all versions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -341,8 +341,8 @@ def _zone_list(placer: Placer) -> str:
     return ", ".join(zones) if zones else "no zone"
 
 
-def _parse_key(key: str) -> list[Mapping[str, Any]]:
-    rows = []
+def _parse_key(key: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     for part in key.rstrip(";").split(";"):
         version, places = part.split(":", 1)
         adcode, unit_code = places.split("/", 1)

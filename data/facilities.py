@@ -105,7 +105,7 @@ def import_facilities(
 def _stage(connection: Connection, frame: pd.DataFrame) -> None:
     """Place every row and COPY the frame into the staging table `arriving`."""
     placer = Placer(connection)
-    unit = frame["unit"].where(frame["unit"].notna(), None).tolist()
+    unit = [code if isinstance(code, str) else None for code in frame["unit"]]
     faults = placer.undeclarable(unit)
     if faults:
         raise InvalidInput(faults)

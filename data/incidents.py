@@ -16,7 +16,7 @@ from pydantic_settings import SettingsConfigDict
 from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
-from data.database import reading, set_scope
+from data.database import reading, sequence_at, set_scope
 from data.rulepacks import RulePacks
 from data.settings import Settings
 from geo.errors import NotFound
@@ -118,6 +118,12 @@ i.facility_id, i.adcode, i.unit, i.warnings, i.account, i.body, ST_X(i.geom) AS 
 ST_Y(i.geom) AS lat, b.opened_at, r.version, r.state, r.facts
 """
 _FROM = f"incident i JOIN batch b ON b.id = i.batch_id JOIN LATERAL ({_LATEST}) r ON true"
+#: The same as known at a sequence: no later revision, and no incident before its first.
+_KNOWN = _LATEST.replace(
+    "incident_revision n WHERE",
+    "incident_revision n JOIN change h USING (batch_id) WHERE h.sequence <= :known AND",
+)
+_FROM_AT = f"incident i JOIN batch b ON b.id = i.batch_id JOIN LATERAL ({_KNOWN}) r ON true"
 ONE = f"SELECT {_COLUMNS} FROM {_FROM} WHERE i.incident_id = :id"
 
 
@@ -179,7 +185,9 @@ def get_incident(
 def list_incidents(
     engine: Engine,
     account: Account,
+    packs: RulePacks,
     *,
+    at: datetime | None = None,
     bbox: tuple[float, float, float, float] | None = None,
     since: datetime | None = None,
     plan: str | None = None,
@@ -189,9 +197,10 @@ def list_incidents(
     offset: int = 0,
     lang: str = "zh",
 ) -> dict[str, Any]:
-    """A FeatureCollection of incidents the account may see, newest first.
+    """A FeatureCollection of incidents the account may see, newest first, each with its level.
 
-    `bbox`: west, south, east, north, WGS-84 degrees; `since`: occurred then or later.
+    `at`: as known then, and graded then. `bbox`: west, south, east, north, WGS-84 degrees;
+    `since`: occurred then or later.
     """
     where = (
         " WHERE (CAST(:since AS timestamptz) IS NULL OR i.occurred_at >= :since)"
@@ -199,9 +208,10 @@ def list_incidents(
         " AND (CAST(:adcode AS text) IS NULL OR i.adcode = :adcode)"
         " AND (cardinality(CAST(:states AS text[])) = 0 OR r.state = ANY (:states))"
     )
+    source = _FROM if at is None else _FROM_AT
     if bbox is not None:
         where += " AND ST_Intersects(i.geom, ST_MakeEnvelope(:west, :south, :east, :north, 4326))"
-    asked = {
+    asked: dict[str, Any] = {
         "since": since,
         "plan": plan,
         "adcode": adcode,
@@ -211,19 +221,33 @@ def list_incidents(
     order = " ORDER BY i.occurred_at DESC, i.incident_id LIMIT :limit OFFSET :offset"
     with reading(engine, account.districts, snapshot=True) as connection:
         set_reader(connection, account)
+        if at is not None:
+            asked["known"] = sequence_at(connection, at)
         matched: int = connection.execute(
-            text(f"SELECT count(*) FROM {_FROM}{where}"), asked
+            text(f"SELECT count(*) FROM {source}{where}"), asked
         ).scalar_one()
         rows = connection.execute(
-            text(f"SELECT {_COLUMNS} FROM {_FROM}{where}{order}"),
+            text(f"SELECT {_COLUMNS} FROM {source}{where}{order}"),
             {**asked, "limit": limit, "offset": offset},
         ).all()
     return {
         "type": "FeatureCollection",
         "numberMatched": matched,
         "numberReturned": len(rows),
-        "features": [_feature(row, account, lang) for row in rows],
+        "features": [
+            _graded(_feature(row, account, lang), row, packs, at or datetime.now(UTC))
+            for row in rows
+        ],
     }
+
+
+def _graded(feature: dict[str, Any], row: Any, packs: RulePacks, when: datetime) -> dict[str, Any]:
+    """The feature with the level its facts give; null under a plan not in force at `when`."""
+    in_force = {pack.plan: pack for pack in packs.in_force(when)}
+    pack = in_force.get(row.plan)
+    level = assess(pack, row.facts, now=when)["level"] if pack else None
+    feature["properties"]["level"] = level
+    return feature
 
 
 def open_incidents(connection: Connection, sequence: int, now: datetime) -> list[dict[str, Any]]:

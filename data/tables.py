@@ -72,8 +72,8 @@ def _earthly_bounds(column: str) -> str:
     )
 
 
-def _batch(**kw: object) -> Column[int]:
-    return Column("batch_id", BigInteger, ForeignKey("batch.id"), nullable=False, **kw)
+def _batch(*, index: bool = False) -> Column[int]:
+    return Column("batch_id", BigInteger, ForeignKey("batch.id"), nullable=False, index=index)
 
 
 # --- writes and their order -------------------------------------------------------------------

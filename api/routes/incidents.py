@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,18 +11,18 @@ from fastapi import Header, Query, Response
 
 from api.answers import GEOJSON, json_answer
 from api.bbox import BBoxDep
-from api.deps import Body, Caller, ContentType, LangDep, ServicesDep
+from api.deps import At, Body, Caller, ContentType, LangDep, ServicesDep
 from api.problems import problem
 from api.routing import make_router
 from api.strict_json import parse_json
 from data.incident_submission import edit_incident, read_change, store_incident
-from data.incidents import get_incident, list_incidents
+from data.incidents import OPEN_STATES, get_incident, list_incidents
 from data.times import parse_time
 from geo.errors import Fault, InvalidInput
 
 router = make_router("incidents")
 
-State = Literal["reported", "verified", "active", "resolved", "rejected", "duplicate"]
+State = Literal["open", "reported", "verified", "active", "resolved", "rejected", "duplicate"]
 ETAG = re.compile(r'"?([0-9]{1,9})"?')
 EXAMPLE: dict[str, Any] = {
     "incident_id": "0190b7a2-3c4d-7e5f-8a6b-1c2d3e4f5a6b",
@@ -78,6 +79,7 @@ def incidents(
     services: ServicesDep,
     account: Caller,
     lang: LangDep,
+    at: At,
     bbox: BBoxDep,
     since: Annotated[
         str | None,
@@ -89,7 +91,8 @@ def incidents(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> Response:
-    """GeoJSON, newest first; one's own submissions always, reporters only for those who may."""
+    """GeoJSON, newest first; one's own submissions always, reporters only for those who may.
+    `state=open` stands for reported, verified and active; `at` shows them as known then."""
     earliest = None
     if since is not None:
         try:
@@ -100,16 +103,22 @@ def incidents(
     found = list_incidents(
         services.engine,
         account,
+        services.packs,
+        at=at,
         bbox=bbox,
         since=earliest,
         plan=plan,
         adcode=adcode,
-        states=state or (),
+        states=_states(state or ()),
         limit=limit,
         offset=offset,
         lang=lang,
     )
     return json_answer(found, media_type=GEOJSON)
+
+
+def _states(asked: Sequence[str]) -> list[str]:
+    return [one for state in asked for one in (OPEN_STATES if state == "open" else (state,))]
 
 
 @router.get("/v1/incidents/{incident_id}", summary="One incident with its assessment")

@@ -17,7 +17,7 @@ def include_name(name: str | None, kind: str, parents: Any) -> bool:
     return not (kind == "table" and name is not None and name.startswith("status_log_"))
 
 
-def include_object(obj: Any, name: str, kind: str, reflected: bool, to: Any) -> bool:
+def include_object(obj: Any, name: str | None, kind: str, reflected: bool, to: Any) -> bool:
     return bool(alembic_helpers.include_object(obj, name, kind, reflected, to))
 
 
