@@ -355,12 +355,14 @@ def test_the_reporter_is_for_commanders_and_whoever_submitted(
     reporter = {"name": "王某", "phone": "13800009999"}
     key = submit(engine, incident(reporter=reporter), FIELD).json["incident_id"]
     one = json.dumps(get_incident(engine, UUID(key), account, PACKS))
-    many = json.dumps(list_incidents(engine, account, limit=10_000))
+    many = json.dumps(list_incidents(engine, account, PACKS, limit=10_000))
     assert ("13800009999" in one) is ("13800009999" in many) is shown
 
 
 def listed(engine: Engine, account: Account = COMMANDER, **asked: Any) -> set[str]:
-    return {f["id"] for f in list_incidents(engine, account, limit=10_000, **asked)["features"]}
+    return {
+        f["id"] for f in list_incidents(engine, account, PACKS, limit=10_000, **asked)["features"]
+    }
 
 
 def test_filters_and_scope_choose_what_is_listed(engine: Engine) -> None:
@@ -375,8 +377,24 @@ def test_filters_and_scope_choose_what_is_listed(engine: Engine) -> None:
     assert key not in listed(engine, since=datetime.fromisoformat(ago(days=39)))
     assert key in listed(engine, FIELD_COLLEAGUE)
     assert key not in listed(engine, FIELD_OTHER)
-    page = list_incidents(engine, COMMANDER, limit=1, offset=1)
+    page = list_incidents(engine, COMMANDER, PACKS, limit=1, offset=1)
     assert (page["numberReturned"], page["numberMatched"]) == (1, len(listed(engine)))
+
+
+def test_a_list_of_the_past_shows_state_and_level_as_known_then(engine: Engine) -> None:
+    before = datetime.now(UTC)
+    key = submit(engine, incident(facts={"deaths": 1}), FIELD).json["incident_id"]
+    reported = datetime.now(UTC)
+    edit(engine, key, 1, {"state": "resolved", "facts": {"deaths": 3}})
+
+    def seen(at: datetime | None) -> tuple[str, int | None] | None:
+        page = list_incidents(engine, COMMANDER, PACKS, at=at, limit=10_000)
+        found = {f["id"]: f["properties"] for f in page["features"]}
+        return (found[key]["state"], found[key]["level"]) if key in found else None
+
+    assert seen(before) is None
+    assert seen(reported) == ("reported", 4)
+    assert seen(None) == ("resolved", 3)
 
 
 def test_row_level_security_alone_hides_other_districts(engine: Engine) -> None:
