@@ -89,8 +89,11 @@ def make_services(configuration: Configuration) -> Services:
     engine = app_engine(
         configuration.database_url,
         pool_size=database.pool_size,
+        pool_overflow=database.pool_overflow,
         acquire_timeout_s=database.acquire_timeout_s,
+        connect_timeout_s=database.connect_timeout_s,
         statement_timeout_s=max(1, database.statement_timeout_ms // 1000),
+        lock_timeout_s=max(1, database.lock_timeout_ms // 1000),
     )
     health_engine = app_engine(
         configuration.database_url,

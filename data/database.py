@@ -45,17 +45,28 @@ def owner_engine(url: str) -> Engine:
 
 
 def app_engine(
-    url: str, *, pool_size: int = 12, acquire_timeout_s: float = 2.0, statement_timeout_s: int = 30
+    url: str,
+    *,
+    pool_size: int = 12,
+    pool_overflow: int = 0,
+    acquire_timeout_s: float = 2.0,
+    connect_timeout_s: int = 3,
+    statement_timeout_s: int = 30,
+    lock_timeout_s: int = 20,
 ) -> Engine:
-    """An engine whose every connection works as `yutu_app`, with timeouts."""
+    """An engine whose every connection works as `yutu_app`, with timeouts in seconds.
+
+    No error it raises repeats a parameter: those hold phone numbers.
+    """
     engine = create_engine(
         url,
         pool_size=pool_size,
-        max_overflow=0,
+        max_overflow=pool_overflow,
         pool_timeout=acquire_timeout_s,
         pool_pre_ping=True,
         json_serializer=_dumps,
-        connect_args={"prepare_threshold": 3, "connect_timeout": 3},
+        hide_parameters=True,
+        connect_args={"prepare_threshold": 3, "connect_timeout": connect_timeout_s},
     )
 
     @event.listens_for(engine, "connect")
@@ -64,7 +75,7 @@ def app_engine(
         raw.autocommit = True
         raw.execute(f"SET ROLE {APP_ROLE}")
         raw.execute(f"SET statement_timeout = '{statement_timeout_s}s'")
-        raw.execute("SET lock_timeout = '20s'; SET timezone = 'UTC'")
+        raw.execute(f"SET lock_timeout = '{lock_timeout_s}s'; SET timezone = 'UTC'")
         raw.autocommit = autocommit
 
     return engine

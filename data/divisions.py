@@ -245,7 +245,7 @@ class Placer:
         self._zones = {v.id: _zones(connection, v.id) for v in self.versions}
         rows = connection.execute(text("SELECT version_id, code FROM unit WHERE kind = 'zone'"))
         self._declarable: dict[int, set[str]] = {v.id: set() for v in self.versions}
-        for version_id, code in rows.tuples():
+        for version_id, code in rows:
             self._declarable[version_id].add(code)
 
     def undeclarable(self, declared: Sequence[str | None]) -> list[Fault]:

@@ -84,7 +84,7 @@ def power_known(
                 "pks": [r.pk for r in rows],
                 "ids": [r.facility_id for r in rows],
             },
-        ).tuples():
+        ):
             observed[fid].append((instant, state, event_id))
     covered = _covered(connection, outages, kinds)
     supply: dict[tuple[str | None, bool], Supply] = defaultdict(Supply)
@@ -155,7 +155,7 @@ def _covered(
             "ids": [o["outage_id"] for o in outages],
             "revisions": [o["revision"] for o in outages],
         },
-    ).tuples()
+    )
     members: dict[str, set[str]] = defaultdict(set)
     for outage_id, facility_id in inside:
         members[outage_id].add(facility_id)
