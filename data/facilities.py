@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, text
 from data.database import Write, writing
 from data.divisions import Placer, require_divisions
 from data.status import INVENTORY_LOCK
-from geo.errors import InvalidInput
+from geo.errors import Fault, InvalidInput
 
 #: Columns a caller gives, in the order of the staging table; see docs/meanings.md, "Facilities".
 COLUMNS = (
@@ -76,8 +76,10 @@ def import_facilities(
     """Store facilities; durable on return.
 
     `frame`: the columns of COLUMNS plus `lon`, `lat` (WGS-84), already validated
-    (`data.facility_rows`). `valid_from` backdates facilities that are new (not later than now).
-    Status events that waited for a facility are applied. Raises InvalidInput.
+    (`data.facility_rows`); its index is the row number in the file, if it counts from 1.
+    `valid_from` backdates facilities that are new (not later than now). Status events that waited
+    for a facility are applied. Raises InvalidInput naming every row that cannot stand beside the
+    inventory: an unknown unit, a rescue_code of another facility in force.
     """
     with writing(
         engine,
@@ -85,16 +87,16 @@ def import_facilities(
         account=account,
         body=body,
         content_type=content_type,
-        request=request,
+        request={**(request or {}), "valid_from": valid_from and valid_from.isoformat()},
     ) as write:
         connection = write.connection
         connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({INVENTORY_LOCK})"))
+        now = _lock_inventory(connection)
         require_divisions(connection)
-        if valid_from is not None and valid_from > write.opened_at:
+        if valid_from is not None and valid_from > now:
             raise InvalidInput("valid_from must not be in the future")
         _stage(connection, frame)
-        counts = _merge(write, valid_from)
+        counts = _merge(write, now, valid_from)
         if counts["created"] or counts["edited"]:
             write.kind = "facilities"
             write.detail = counts
@@ -102,11 +104,44 @@ def import_facilities(
     return Imported(unchanged=unchanged, sequence=write.sequence, **counts)
 
 
+def _lock_inventory(connection: Connection) -> datetime:
+    """Wait until the inventory is ours alone; the time from which the change is in force.
+
+    Taken after the wait, so that the versions of a facility follow each other in time as they do in
+    sequence, whoever came first.
+    """
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({INVENTORY_LOCK})"))
+    now: datetime = connection.execute(
+        text(
+            "SELECT greatest(clock_timestamp(),"
+            " (SELECT received_at FROM change ORDER BY sequence DESC LIMIT 1))"
+        )
+    ).scalar_one()
+    return now
+
+
+def _row_numbers(frame: pd.DataFrame) -> list[int]:
+    """1-based numbers of the rows in the caller's file."""
+    if frame.index.equals(pd.RangeIndex(len(frame))):
+        return list(range(1, len(frame) + 1))
+    return [int(number) for number in frame.index]
+
+
 def _stage(connection: Connection, frame: pd.DataFrame) -> None:
     """Place every row and COPY the frame into the staging table `arriving`."""
     placer = Placer(connection)
     unit = [code if isinstance(code, str) else None for code in frame["unit"]]
-    faults = placer.undeclarable(unit)
+    numbers = _row_numbers(frame)
+    faults = [
+        Fault(f.reason, numbers[f.row - 1] if f.row else None, f.field)
+        for f in placer.undeclarable(unit)
+    ]
+    for name in ("facility_id", "rescue_code"):
+        again = frame[name].duplicated() & frame[name].notna()
+        faults += [
+            Fault(f"{value!r} stands in an earlier row too", numbers[i], name)
+            for i, value in zip(np.flatnonzero(again), frame[name][again], strict=True)
+        ]
     if faults:
         raise InvalidInput(faults)
     placed = placer.place(
@@ -141,16 +176,39 @@ def _stage(connection: Connection, frame: pd.DataFrame) -> None:
             sink.write(data[start : start + (1 << 22)])
     connection.execute(text("CREATE INDEX ON arriving (facility_id)"))
     connection.execute(text("ANALYZE arriving"))
+    _refuse_taken_rescue_codes(connection, numbers)
+
+
+def _refuse_taken_rescue_codes(connection: Connection, numbers: list[int]) -> None:
+    """Raise InvalidInput for codes of other facilities in force that do not give theirs up here."""
+    taken = connection.execute(
+        text(
+            "SELECT a.row, a.rescue_code, f.facility_id FROM arriving a JOIN facility f"
+            " ON f.rescue_code = a.rescue_code AND f.facility_id <> a.facility_id"
+            " AND f.retired_at IS NULL"
+            " WHERE NOT EXISTS (SELECT 1 FROM arriving b WHERE b.facility_id = f.facility_id"
+            " AND b.rescue_code IS DISTINCT FROM f.rescue_code) ORDER BY a.row"
+        )
+    ).all()
+    if taken:
+        raise InvalidInput(
+            Fault(
+                f"{code} is the code of facility {owner}; retire that one or change its code first",
+                numbers[row - 1],
+                "rescue_code",
+            )
+            for row, code, owner in taken
+        )
 
 
 _GEOM = "ST_SetSRID(ST_MakePoint(a.lon, a.lat), 4326)"
 _COPIED = ", ".join((*COLUMNS, "geom", "placement_id", "adcode", "valid_from", "version"))
 
 
-def _merge(write: Write, valid_from: datetime | None) -> dict[str, int]:
+def _merge(write: Write, now: datetime, valid_from: datetime | None) -> dict[str, int]:
     """Create, edit, count: the staging table into facility, facility_state and the groups."""
     connection = write.connection
-    key: dict[str, Any] = {"batch": write.batch_id, "now": write.opened_at}
+    key: dict[str, Any] = {"batch": write.batch_id, "now": now}
 
     def run(sql: str, **extra: Any) -> int:
         return connection.execute(text(sql), {**key, **extra}).rowcount
@@ -161,13 +219,19 @@ def _merge(write: Write, valid_from: datetime | None) -> dict[str, int]:
         f" WHERE f.retired_at IS NOT NULL OR ({_of('f', _EDITABLE)})"
         f" IS DISTINCT FROM ({_of('a', _EDITABLE)})"
     )
-    edited = run(
+    # what is retired is past already: its last version went there when it was retired
+    run(
         f"INSERT INTO facility_past (pk, {_COPIED}, batch_id, valid_to, replaced_by)"
-        f" SELECT pk, {_COPIED}, batch_id, coalesce(retired_at, :now), :batch FROM facility"
-        " WHERE pk IN (SELECT pk FROM changing)"
+        f" SELECT pk, {_COPIED}, batch_id, :now, :batch FROM facility"
+        " WHERE pk IN (SELECT pk FROM changing) AND retired_at IS NULL"
+    )
+    # two facilities may exchange their codes, and the index looks at every row by itself
+    run(
+        "UPDATE facility f SET rescue_code = NULL FROM changing c WHERE c.pk = f.pk"
+        " AND f.rescue_code IS NOT NULL AND f.rescue_code IS DISTINCT FROM c.rescue_code"
     )
     sets = ", ".join(f"{c} = a.{c}" for c in (*_EDITABLE, "placement_id", "adcode"))
-    run(
+    edited = run(
         f"UPDATE facility f SET {sets}, geom = {_GEOM}, retired_at = NULL, valid_from = :now,"
         " version = f.version + 1, batch_id = :batch FROM changing a WHERE f.pk = a.pk"
     )
@@ -240,8 +304,11 @@ def retire_facilities(
         request={"retire": facility_ids, "reason": reason},
     ) as write:
         connection = write.connection
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({INVENTORY_LOCK})"))
-        key = {"ids": facility_ids, "now": write.opened_at, "batch": write.batch_id}
+        key = {
+            "ids": facility_ids,
+            "now": _lock_inventory(connection),
+            "batch": write.batch_id,
+        }
         going = "facility_id = ANY (:ids) AND retired_at IS NULL"
         connection.execute(
             text(

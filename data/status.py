@@ -16,7 +16,7 @@ from uuid import UUID
 
 import orjson
 import rfc8785
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from data.database import Write, writing
 from data.times import parse_time
@@ -65,6 +65,15 @@ class _Rows:
     sha256: list[bytes] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Repeat:
+    """A later row of the same batch with an `event_id` of an earlier one."""
+
+    row: int
+    key: UUID
+    sha256: bytes
+
+
 def event_key(event_id: str) -> UUID:
     """The ledger's 128-bit key of an id: itself if a canonical UUID, else of its SHA-256."""
     if len(event_id) == 36 and event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
@@ -96,24 +105,26 @@ def _identifier_fault(value: Any, name: str, row: int) -> Fault | None:
     return None
 
 
-def _validate(events: Sequence[Any], receipt: Receipt) -> _Rows:
-    """Split a batch into valid rows and rejects; repeats inside the batch are settled here."""
+def _validate(events: Sequence[Any], receipt: Receipt) -> tuple[_Rows, list[_Repeat]]:
+    """Split a batch into valid rows, repeats among them, and rejects."""
     rows = _Rows()
-    seen: dict[UUID, bytes] = {}
+    repeats: list[_Repeat] = []
+    seen: set[UUID] = set()
     for number, event in enumerate(events, 1):
         fault = _event_fault(event, number)
         if fault is not None:
             receipt.rejected.append(fault)
             continue
-        key = event_key(event["event_id"])
-        sha = _event_sha256(event)
-        earlier = seen.setdefault(key, sha)
-        if earlier is not sha:
-            if earlier == sha:
-                receipt.duplicates += 1
-            else:
-                receipt.rejected.append(_conflict(number))
+        try:
+            sha = _event_sha256(event)
+        except (rfc8785.CanonicalizationError, UnicodeEncodeError, TypeError, RecursionError):
+            receipt.rejected.append(Fault(_NO_CANONICAL_FORM, number))
             continue
+        key = event_key(event["event_id"])
+        if key in seen:
+            repeats.append(_Repeat(number, key, sha))
+            continue
+        seen.add(key)
         rows.row.append(number)
         rows.key.append(key)
         rows.event_id.append(event["event_id"])
@@ -122,7 +133,7 @@ def _validate(events: Sequence[Any], receipt: Receipt) -> _Rows:
         rows.observed_at.append(parse_time(event["observed_at"]))
         rows.cause.append(event.get("cause"))
         rows.sha256.append(sha)
-    return rows
+    return rows, repeats
 
 
 def _event_fault(event: Any, row: int) -> Fault | None:
@@ -143,6 +154,9 @@ def _event_fault(event: Any, row: int) -> Fault | None:
     if cause is not None and (type(cause) is not str or len(cause) > 200 or "\x00" in cause):
         return Fault("cause must be a text of at most 200 characters", row, "cause")
     return None
+
+
+_NO_CANONICAL_FORM = "has no canonical form: a number beyond ±2^53, or a broken character"
 
 
 def _conflict(row: int) -> Fault:
@@ -226,7 +240,7 @@ def ingest_status(
     if len(events) > MAX_EVENTS:
         raise InvalidInput(f"at most {MAX_EVENTS} events in one request, not {len(events)}")
     receipt = Receipt()
-    rows = _validate(events, receipt)
+    rows, repeats = _validate(events, receipt)
     if events and not rows.row:
         receipt.sequence = _newest(engine)
         return receipt
@@ -241,12 +255,18 @@ def ingest_status(
         if not events:
             _heartbeat(write, operators)
         else:
-            _store(write, rows, receipt, operators)
+            _store(write, rows, repeats, receipt, operators)
     receipt.sequence = write.sequence if write.sequence is not None else _newest(engine)
     return receipt
 
 
-def _store(write: Write, rows: _Rows, receipt: Receipt, operators: Sequence[str]) -> None:
+def _store(
+    write: Write,
+    rows: _Rows,
+    repeats: list[_Repeat],
+    receipt: Receipt,
+    operators: Sequence[str],
+) -> None:
     connection = write.connection
     connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({INVENTORY_LOCK})"))
     key = {"batch": write.batch_id, "opened_at": write.opened_at}
@@ -260,15 +280,16 @@ def _store(write: Write, rows: _Rows, receipt: Receipt, operators: Sequence[str]
         },
     ).all()
     accepted = len(rows.row) - len(refused)
-    repeated: list[int] = []
+    position = {number: i for i, number in enumerate(rows.row)}
+    again = list(repeats)
     for number, mine in refused:
         if mine:
-            repeated.append(number)
+            at = position[number]
+            again.append(_Repeat(number, rows.key[at], rows.sha256[at]))
         else:
-            reason = "the facility belongs to another operator"
-            receipt.rejected.append(Fault(reason, number, "facility_id"))
-    if repeated:
-        _settle_repeats(write, rows, repeated, receipt)
+            receipt.rejected.append(Fault(_FOREIGN, number, "facility_id"))
+    if again:
+        _settle_repeats(connection, again, receipt)
     if not accepted:
         return
     connection.execute(_LOCK, key)
@@ -278,23 +299,27 @@ def _store(write: Write, rows: _Rows, receipt: Receipt, operators: Sequence[str]
     write.detail = {"accepted": accepted}
 
 
-def _settle_repeats(write: Write, rows: _Rows, repeated: list[int], receipt: Receipt) -> None:
-    """Tell duplicates from conflicts: a new statement sees what a concurrent writer committed."""
-    position = {number: i for i, number in enumerate(rows.row)}
-    keys = [rows.key[position[number]] for number in repeated]
-    stored: dict[UUID, bytes] = dict(
-        write.connection.execute(
-            text("SELECT event_key, body_sha256 FROM status_ledger WHERE event_key = ANY(:keys)"),
-            {"keys": keys},
-        )
-        .tuples()
-        .all()
+_FOREIGN = "the facility belongs to another operator"
+
+
+def _settle_repeats(connection: Connection, repeats: list[_Repeat], receipt: Receipt) -> None:
+    """Tell duplicates from conflicts: a new statement sees what a concurrent writer committed.
+
+    An id that is not in the ledger even now repeats a row of this batch that was refused.
+    """
+    rows = connection.execute(
+        text("SELECT event_key, body_sha256 FROM status_ledger WHERE event_key = ANY(:keys)"),
+        {"keys": [one.key for one in repeats]},
     )
-    for number, key in zip(repeated, keys, strict=True):
-        if bytes(stored[key]) == rows.sha256[position[number]]:
+    stored: dict[UUID, bytes] = {row.event_key: bytes(row.body_sha256) for row in rows}
+    for one in repeats:
+        if one.key not in stored:
+            reason = "an earlier row of this batch with the same event_id was refused"
+            receipt.rejected.append(Fault(reason, one.row, "event_id"))
+        elif stored[one.key] == one.sha256:
             receipt.duplicates += 1
         else:
-            receipt.rejected.append(_conflict(number))
+            receipt.rejected.append(_conflict(one.row))
 
 
 def _heartbeat(write: Write, operators: Sequence[str]) -> None:

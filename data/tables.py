@@ -231,7 +231,12 @@ facility = Table(
     UniqueConstraint("facility_id"),
     Index("ix_facility_geom", "geom", postgresql_using="gist"),
     Index(None, "adcode", "kind"),
-    Index(None, "rescue_code", unique=True, postgresql_where=text("rescue_code IS NOT NULL")),
+    Index(
+        None,
+        "rescue_code",
+        unique=True,
+        postgresql_where=text("rescue_code IS NOT NULL AND retired_at IS NULL"),
+    ),
     Index(None, "feeds_from", postgresql_where=text("feeds_from IS NOT NULL")),
 )
 

@@ -136,6 +136,10 @@ EXCEPTION WHEN unique_violation THEN
     NULL;
 END $$;
 GRANT USAGE ON SCHEMA public TO yutu_app;
+-- imports stage their rows in a temporary table; a server may have taken this right from PUBLIC
+DO $$ BEGIN
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO yutu_app', current_database());
+END $$;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO yutu_app;
 GRANT INSERT ON batch, change, placement, placement_division, facility, facility_past,
     counter_group, facility_state, status_ledger, status_log, counter, counter_checkpoint,

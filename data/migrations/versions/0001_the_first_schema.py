@@ -387,7 +387,7 @@ def upgrade() -> None:
         "facility",
         ["rescue_code"],
         unique=True,
-        postgresql_where=sa.text("rescue_code IS NOT NULL"),
+        postgresql_where=sa.text("rescue_code IS NOT NULL AND retired_at IS NULL"),
     )
     op.create_geospatial_table(
         "facility_past",
