@@ -30,6 +30,8 @@ LANGUAGES = ("zh", "en")
 KEPT = 200
 #: Without any announcement the builder looks by itself, in seconds.
 POLL_S = 1.0
+#: How often the partitions of the coming months are made sure of, in seconds.
+PARTITIONS_S = 6 * 3600.0
 
 log = structlog.get_logger()
 
@@ -82,9 +84,13 @@ class Builder(threading.Thread):
 
     def _lead(self, connection: psycopg.Connection[Any]) -> None:
         pause_s = 1.0 / self._settings.builds_per_second
+        partitions_due = 0.0
         while not self._stopping.is_set():
             started = time.monotonic()
             self.beat_at = started
+            if started >= partitions_due:
+                connection.execute("SET ROLE yutu_app; SELECT ensure_status_partitions()")
+                partitions_due = started + PARTITIONS_S
             self.build_once()
             self._stopping.wait(max(0.0, pause_s - (time.monotonic() - started)))
             for _ in connection.notifies(timeout=self._patience_s(), stop_after=1):

@@ -11,9 +11,8 @@ from sqlalchemy import Engine
 
 from data.accounts import Account
 from data.database import owner_engine
-from data.divisions import store_version
+from data.default_divisions import ensure_default_divisions
 from data.facilities import COLUMNS, import_facilities
-from data.readers.boundaries import default_divisions
 
 YUZHONG, SHAPINGBA, NANAN, LIANGJIANG = "500103", "500106", "500108", "500157"
 #: Longitude, latitude (WGS-84) well inside each district.
@@ -30,18 +29,7 @@ FIELD_COLLEAGUE = Account("field-colleague", "field", (YUZHONG,))
 def load_divisions(database_url: str) -> None:
     """The two real division versions, with the owner's rights."""
     engine = owner_engine(database_url)
-    with engine.begin() as connection:
-        for one in default_divisions():
-            store_version(
-                connection,
-                one.frame,
-                label=one.label,
-                valid_from=one.valid_from,
-                valid_to=one.valid_to,
-                source=one.source,
-                licence=one.licence,
-                note=one.note,
-            )
+    ensure_default_divisions(engine)
     engine.dispose()
 
 
