@@ -50,8 +50,15 @@ ORDER BY f.facility_id
 _OBSERVATIONS = """
 SELECT l.facility_id, l.observed_at, l.state, l.event_id
 FROM status_log l JOIN change h USING (batch_id)
-WHERE NOT l.future AND h.sequence <= :sequence
-  AND (l.facility_pk = ANY (:pks) OR (l.facility_pk IS NULL AND l.facility_id = ANY (:ids)))
+WHERE NOT l.future AND h.sequence <= :sequence AND l.facility_pk = ANY (:pks)
+UNION ALL  -- sent before the facility was known, by an account that may speak for its operator
+SELECT l.facility_id, l.observed_at, l.state, l.event_id
+FROM status_log l JOIN change h USING (batch_id)
+JOIN batch b ON b.id = l.batch_id
+JOIN unnest(CAST(:ids AS text[]), CAST(:operators AS text[])) AS f(id, operator)
+  ON f.id = l.facility_id
+WHERE NOT l.future AND h.sequence <= :sequence AND l.facility_pk IS NULL
+  AND (b.request -> 'operators') ?| ARRAY['*', f.operator]
 """
 
 
@@ -86,14 +93,16 @@ def power_known(
             },
         ):
             observed[fid].append((instant, state, event_id))
-    covered = _covered(connection, outages, kinds)
+    covered = _covered(connection, outages, kinds, now)
     supply: dict[tuple[str | None, bool], Supply] = defaultdict(Supply)
-    losses = list(_reported(outages))
+    losses = _reported(outages, now)
     for r in rows:
         covers = covered.get(r.facility_id, [])
         intervals = down_intervals(observed[r.facility_id], r.state_at_import, r.valid_from)
         for interval in intervals:
             for since, until in minus(interval, covers):
+                # An observation a little ahead of our clock holds at once, as it does in counters.
+                since, until = min(since, now), until and min(until, now)
                 losses.append(Loss(r.adcode, r.main_grid, r.load_kw, r.customers, since, until))
         covered_now = any(s <= now and (e is None or e > now) for s, e in covers)
         state = _last_state(observed[r.facility_id], r)
@@ -116,13 +125,13 @@ def _last_state(observations: list[tuple[datetime, str, str]], row: Any) -> str:
     return max(observations, key=lambda o: (o[0], gravity[o[1]], o[2]))[1]
 
 
-def _reported(outages: Sequence[dict[str, Any]]) -> list[Loss]:
+def _reported(outages: Sequence[dict[str, Any]], now: datetime) -> list[Loss]:
     """The losses of reported outages. What is restored meanwhile counts from the revision on."""
     losses = []
     for outage in outages:
         if outage["planned"]:
             continue
-        start, end = outage["started_at"], outage["restored_at"]
+        start, end = min(outage["started_at"], now), outage["restored_at"]
         for part in outage["split"]:
             restored = part.get("restored_load_kw") or 0
             revised_at = outage["received_at"]
@@ -136,7 +145,7 @@ def _reported(outages: Sequence[dict[str, Any]]) -> list[Loss]:
 
 
 def _covered(
-    connection: Connection, outages: Sequence[dict[str, Any]], kinds: Sequence[str]
+    connection: Connection, outages: Sequence[dict[str, Any]], kinds: Sequence[str], now: datetime
 ) -> dict[str, list[Interval]]:
     """Facilities that a reported outage names or contains, with the outage's hours."""
     covered: dict[str, list[Interval]] = defaultdict(list)
@@ -160,6 +169,7 @@ def _covered(
     for outage_id, facility_id in inside:
         members[outage_id].add(facility_id)
     for outage in outages:
+        since = outage["started_at"] if outage["planned"] else min(outage["started_at"], now)
         for facility_id in members[outage["outage_id"]] | set(outage["facility_ids"]):
-            covered[facility_id].append((outage["started_at"], outage["restored_at"]))
+            covered[facility_id].append((since, outage["restored_at"]))
     return covered

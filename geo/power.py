@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -186,35 +187,35 @@ def worst_moment(
 ) -> WorstMoment | None:
     """The gravest moment of the event that began after `since`; None while nothing was lost.
 
-    `assess` grades one instant's losses, shape (districts + 1, quantities). Only instants at which
-    some quantity is greatest are graded, unless grading all of these maxima together (an upper
-    bound) is graver still: then every instant is. Ties go to the greater city loss, then the
-    earlier instant.
+    `assess` grades one instant's losses, shape (districts + 1, quantities); more losses must never
+    give a lighter level, for a span of instants is judged by all its maxima together, and divided
+    only while that may be graver than any instant found. Ties go to the greater loss of the main
+    grid, then to the earlier instant.
     """
     if not line.instants:
         return None
     after = since or line.instants[0]
     # What was still lost at the close belongs to the new event from the close on.
-    first = bisect_right(line.instants, after) - 1
-    first = max(first, 0)
+    first = max(bisect_right(line.instants, after) - 1, 0)
     lost, instants = line.lost[first:], list(line.instants[first:])
     instants[0] = max(instants[0], after)
-    flat = lost.reshape(len(lost), -1)
-    losing = flat.any(axis=1)
+    losing = lost.any(axis=(1, 2))
     if not losing.any():
         return None
     opened = int(losing.argmax())
-    flat, lost, instants = flat[opened:], lost[opened:], instants[opened:]
-    candidates = sorted({int(i) for i in flat.argmax(axis=0)})
-    graded = {i: assess(lost[i]) for i in candidates}
-    ceiling = assess(lost.max(axis=0))["level"]
-    if _gravest(graded.values()) != ceiling and len(instants) > len(candidates):
-        graded = {i: assess(lost[i]) for i in range(len(instants))}
+    lost, instants = lost[opened:], instants[opened:]
     main_load = lost[:, :, QUANTITIES.index("main_load_kw")].sum(axis=1)
-    best = min(graded, key=lambda i: (graded[i]["level"] or 9, -int(main_load[i]), i))
-    return WorstMoment(instants[0], instants[best], graded[best])
 
+    def bound(low: int, high: int) -> tuple[int, int, int, int, dict[str, Any]]:
+        """No instant of the span `[low, high)` comes before this; one alone is exactly this."""
+        together = assess(lost[low:high].max(axis=0))
+        return (together["level"] or 9, -int(main_load[low:high].max()), low, high, together)
 
-def _gravest(assessments: Any) -> int | None:
-    levels = [a["level"] for a in assessments if a["level"] is not None]
-    return min(levels) if levels else None
+    spans = [bound(0, len(instants))]
+    while True:
+        *_, low, high, found = heappop(spans)
+        if high - low == 1:
+            return WorstMoment(instants[0], instants[low], found)
+        middle = (low + high) // 2
+        heappush(spans, bound(low, middle))
+        heappush(spans, bound(middle, high))

@@ -434,7 +434,13 @@ def _return_rows(
             weights[adcode] += int(total)
     if not any(weights.values()):
         weights.update(dict.fromkeys(hosts, 1))
-    parts = {name: split_by_weights(amount, weights) for name, amount in figures.items()}
+    # Each part within what is left of its district's total, so that no district has more down and
+    # unknown than it has facilities.
+    parts = {"total": split_by_weights(figures["total"], weights)}
+    room: dict[str | None, int] = {h: int(parts["total"][h]) for h in hosts}
+    for name in ("down", "unknown", "degraded"):
+        parts[name] = split_by_weights(figures[name], weights, at_most=room)
+        room = {h: room[h] - int(parts[name][h]) for h in hosts}
     return [
         {**base, "adcode": h, "unit": row["code"], **{n: int(parts[n][h]) for n in figures}}
         for h in hosts
