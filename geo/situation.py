@@ -397,7 +397,8 @@ def with_returns(
     if not returns:
         return sites
     replaced = {(r["operator"], r["kind"]) for r in returns}
-    kept = sites[[k not in replaced for k in zip(sites["operator"], sites["kind"], strict=True)]]
+    mine = [k in replaced for k in zip(sites["operator"], sites["kind"], strict=True)]
+    kept = sites[~np.array(mine, bool)]
     hosts = {u["code"]: u["adcodes"] for u in units}
     rows: list[dict[str, Any]] = []
     for one in returns:
