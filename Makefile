@@ -9,6 +9,9 @@ TOOLS := .tools/bin
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE ?= copy
+# Start-up is mostly imports: compiled ahead, and kept, whatever the shell says.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
