@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import psycopg
@@ -30,10 +30,21 @@ LANGUAGES = ("zh", "en")
 KEPT = 200
 #: Without any announcement the builder looks by itself, in seconds.
 POLL_S = 1.0
+#: How soon a waiting thread notices that it is to stop, in seconds.
+STOP_LOOK_S = 0.2
 #: How often the partitions of the coming months are made sure of, in seconds.
 PARTITIONS_S = 6 * 3600.0
 
 log = structlog.get_logger()
+
+
+class LiveAreaShares(AreaShares, Protocol):
+    """Area shares that come to be known without any change being published."""
+
+    @property
+    def revision(self) -> int:
+        """Grows when more can be said than before."""
+        ...
 
 
 class Builder(threading.Thread):
@@ -45,7 +56,7 @@ class Builder(threading.Thread):
         url: str,
         packs: RulePacks,
         settings: SituationSettings,
-        area: AreaShares | None = None,
+        area: LiveAreaShares | None = None,
     ) -> None:
         super().__init__(name="builder", daemon=True)
         self._engine = engine
@@ -53,12 +64,13 @@ class Builder(threading.Thread):
         self._packs = packs
         self._settings = settings
         self.area = area
+        self._area_revision = 0
         self._stopping = threading.Event()
         self._built: Shown | None = None
         self.beat_at = time.monotonic()
 
     def stop(self) -> None:
-        """Ask the thread to end; it does within a second."""
+        """Ask the thread to end; it does so at once, or when its build is done."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -71,7 +83,6 @@ class Builder(threading.Thread):
                 self._stopping.wait(1.0)
 
     def _serve(self, connection: psycopg.Connection[Any]) -> None:
-        connection.execute("LISTEN yutu")
         while not self._stopping.is_set():
             self.beat_at = time.monotonic()
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", (BUILDER_LOCK,)).fetchone()
@@ -83,6 +94,7 @@ class Builder(threading.Thread):
             self._stopping.wait(POLL_S)
 
     def _lead(self, connection: psycopg.Connection[Any]) -> None:
+        connection.execute("LISTEN yutu")  # not before: nobody would take the notices away
         pause_s = 1.0 / self._settings.builds_per_second
         partitions_due = 0.0
         while not self._stopping.is_set():
@@ -93,8 +105,7 @@ class Builder(threading.Thread):
                 partitions_due = started + PARTITIONS_S
             self.build_once()
             self._stopping.wait(max(0.0, pause_s - (time.monotonic() - started)))
-            for _ in connection.notifies(timeout=self._patience_s(), stop_after=1):
-                pass
+            await_notice(connection, self._patience_s(), self._stopping)
 
     def _patience_s(self) -> float:
         """How long to wait for an announcement: no longer than until the clock matters."""
@@ -106,6 +117,7 @@ class Builder(threading.Thread):
 
     def build_once(self) -> int | None:
         """Fold and, if anything changed or the clock is due, store a situation. Its sequence."""
+        revision = self.area.revision if self.area else 0
         with self._engine.connect() as connection, connection.begin():
             set_scope(connection, ("*",))
             sequence = fold(connection)
@@ -122,21 +134,24 @@ class Builder(threading.Thread):
                 previous.next_clock_at is not None and previous.next_clock_at <= row.now
             )
             fresh = previous is None or previous.moment.sequence != sequence
-            if not fresh and not due:
+            learnt = revision != self._area_revision
+            if not fresh and not due and not learnt:
                 return None
             moment = Moment(sequence, row.as_of or row.now, None, row.now, folded=True)
             shown = shown_at(connection, moment, self._packs, self._settings, self.area)
             before = previous.moment.sequence if previous else (row.stored or 0)
             if not fresh and previous is not None:
-                if _graded(shown) == _graded(previous):
-                    self._built = shown
+                if _graded(shown) == _graded(previous) and not (
+                    learnt and shown.result.districts != previous.result.districts
+                ):
+                    self._built, self._area_revision = shown, revision
                     return None
                 detail = {"levels": shown.result.levels()}
                 sequence, as_of = publish(connection, "tick", detail)
                 moment = Moment(sequence, as_of, None, row.now, folded=True)
                 shown = Shown(**{**vars(shown), "moment": moment})
             self._store(connection, shown, before)
-        self._built = shown
+        self._built, self._area_revision = shown, revision
         return sequence
 
     def _store(self, connection: Connection, shown: Shown, before: int) -> None:
@@ -201,13 +216,27 @@ def localised(whole: dict[str, Any], lang: str) -> dict[str, Any]:
     }
 
 
+def await_notice(
+    connection: psycopg.Connection[Any], patience_s: float, stopping: threading.Event
+) -> None:
+    """Wait for a notice on a listening connection, at most so many seconds, or until `stopping`."""
+    until = time.monotonic() + patience_s
+    while not stopping.is_set() and (left := until - time.monotonic()) > 0:
+        for _ in connection.notifies(timeout=min(left, STOP_LOOK_S), stop_after=1):
+            return
+
+
 def _graded(shown: Shown) -> Any:
-    """What a tick must have changed to be worth a sequence: levels, reasons, bounds."""
-    return {
+    """What a tick must have changed to be worth a sequence: levels, reasons, bounds, what is lost
+    now, who is silent. A value that merely moves with the clock is not."""
+    plans = {
         plan: (
             a["level"],
             a["bounds"],
             [(f["clause"], f.get("incident_id"), f["districts"]) for f in a["findings"]],
+            a.get("current"),
         )
         for plan, a in shown.result.plans.items()
     }
+    silent = [(s["operator"], s["kind"], s["silent"]) for s in shown.sources]
+    return plans, shown.result.districts, silent
