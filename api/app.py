@@ -23,7 +23,7 @@ from api.request_log import RequestLog
 from api.routes import ROUTERS
 from api.routing import served_routes
 from api.security import Signer
-from api.serving import end_with_parent
+from api.serving import before_stopping, end_with_parent
 from data.database import app_engine
 from data.postgresql import check_durability
 from data.rulepacks import load_packs
@@ -56,7 +56,8 @@ def create_app(
                 extend(services)
             await run_in_threadpool(services.start)
             app.state.services = services
-            yield
+            with before_stopping(services.end):
+                yield
         finally:
             await run_in_threadpool(services.stop)
             services.engine.dispose()

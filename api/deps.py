@@ -97,6 +97,8 @@ class Services:
     packs: RulePacks
     #: Each says why this process is not ready, or None.
     readiness: list[Callable[[], str | None]] = field(default_factory=list)
+    #: Called in the signal handler once this process is told to stop, before it waits for requests.
+    ending: list[Callable[[], None]] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     _parts: list[Background] = field(default_factory=list)
 
@@ -114,6 +116,11 @@ class Services:
     def start(self) -> None:
         for part in self._parts:
             part.start()
+
+    def end(self) -> None:
+        """End what would otherwise keep the process waiting; safe in a signal handler."""
+        for call in self.ending:
+            call()
 
     def stop(self) -> None:
         self.stopping.set()

@@ -45,6 +45,7 @@ def add_situation(services: Services) -> None:
     situations = Situations(services.engine, services.configuration.database_url)
     services.add(builder)
     services.add(situations)
+    services.ending += [builder.builder.stop, situations.end_streams]
     services.readiness.append(builder.overdue)
     services.readiness.append(
         lambda: None if situations.latest("zh") else "no situation has been built yet"

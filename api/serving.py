@@ -10,6 +10,9 @@ import signal
 import socket
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 from sqlalchemy.exc import OperationalError
@@ -99,6 +102,32 @@ def serve(configuration: Configuration, bound: socket.socket) -> None:
         Multiprocess(settings, sockets=[bound]).run()
     finally:
         shutil.rmtree(metrics, ignore_errors=True)
+
+
+@contextmanager
+def before_stopping(call: Callable[[], None]) -> Iterator[None]:
+    """Have `call` made on SIGINT or SIGTERM, before the server's own handler: the server waits for
+    open streams, which never end by themselves. Signals reach the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    server = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        call()
+        before = server[signal.Signals(number)]
+        if callable(before):
+            before(number, frame)
+
+    for number, before in server.items():
+        if callable(before):
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, before in server.items():
+            if signal.getsignal(number) is handle:
+                signal.signal(number, before)
 
 
 def end_with_parent() -> None:

@@ -18,11 +18,13 @@ import psycopg
 import structlog
 from sqlalchemy import Connection, Engine, text
 
+from data.builder import await_notice
 from data.database import libpq_url, reading
 
 POLL_S = 1.0
 QUEUE_EVENTS = 500
 REPLAY_EVENTS = 500
+LOAD_EVENTS = 2000
 
 log = structlog.get_logger()
 
@@ -48,12 +50,12 @@ class Event:
 
 
 class Listener:
-    """A bounded queue on one event loop. `lost` once it overflowed."""
+    """A bounded queue on one event loop. `dropped` once it overflowed."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_EVENTS)
-        self.lost = False
+        self.dropped = asyncio.Event()
 
     def offer(self, events: Iterable[Event | None]) -> None:
         """From any thread: put events in order; None ends the stream."""
@@ -64,7 +66,7 @@ class Listener:
             try:
                 self.queue.put_nowait(event)
             except asyncio.QueueFull:
-                self.lost = True
+                self.dropped.set()
                 return
 
 
@@ -75,7 +77,7 @@ class Situations:
         self._engine = engine
         self._url = libpq_url(url)
         self._latest: dict[str, Stored] = {}
-        self._last_event = 0
+        self._last_event: int | None = None
         self._listeners: set[Listener] = set()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -85,10 +87,18 @@ class Situations:
         self._thread.start()
 
     def stop(self) -> None:
+        self.end_streams()
+        self._thread.join(timeout=3)
+
+    def end_streams(self) -> None:
+        """End every stream, and have none begin: the process stops. Safe in a signal handler."""
         self._stopping.set()
         for listener in list(self._listeners):
             listener.offer([None])
-        self._thread.join(timeout=3)
+
+    @property
+    def ending(self) -> bool:
+        return self._stopping.is_set()
 
     def latest(self, lang: str) -> Stored | None:
         """The newest situation loaded here; None before the first."""
@@ -133,8 +143,7 @@ class Situations:
                     connection.execute("LISTEN yutu_shown")
                     while not self._stopping.is_set():
                         self._load()
-                        for _ in connection.notifies(timeout=POLL_S, stop_after=1):
-                            pass
+                        await_notice(connection, POLL_S, self._stopping)
             except Exception as error:  # outlives any database fault; clients keep what is loaded
                 log.warning("situations_retry", error=type(error).__name__)
                 self._stopping.wait(1.0)
@@ -149,14 +158,13 @@ class Situations:
                 ),
                 {"have": min((s.sequence for s in self._latest.values()), default=-1)},
             ).all()
-            if not rows and self._latest:
-                return
-            if self._last_event:
-                events = _events(
-                    connection, "id > :last ORDER BY id LIMIT 2000", {"last": self._last_event}
-                )
-            else:
-                events = _events(connection, "TRUE ORDER BY id DESC LIMIT 1", {})
+            if self._last_event is None:  # what was before this process is replayed on asking
+                self._last_event = _newest_id(connection)
+            events = _events(
+                connection,
+                "id > :last ORDER BY id LIMIT :most",
+                {"last": self._last_event, "most": LOAD_EVENTS},
+            )
         if rows:
             with self._changed:
                 self._latest = {r.lang: Stored(r.sequence, r.etag, bytes(r.body)) for r in rows}
@@ -165,6 +173,11 @@ class Situations:
             self._last_event = events[-1].id
             for listener in list(self._listeners):
                 listener.offer(events)
+
+
+def _newest_id(connection: Connection) -> int:
+    newest = connection.execute(text("SELECT coalesce(max(id), 0) FROM stream_event"))
+    return int(newest.scalar_one())
 
 
 def _events(connection: Connection, where: str, params: dict[str, Any]) -> list[Event]:

@@ -13,6 +13,7 @@ from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from api.answers import json_answer, tagged_answer
 from api.deps import At, Caller, LangDep, Services, ServicesDep
@@ -78,14 +79,42 @@ async def stream(request: Request, services: ServicesDep, account: Caller) -> Re
     left out."""
     situations = services.get(Situations)
     after = _last_event_id(request)
+    if situations.ending:
+        raise Unavailable("the service is stopping; connect again")
     listener = Listener(asyncio.get_running_loop())
     situations.listen(listener)
-    replayed = await run_in_threadpool(situations.replay, after)
-    return StreamingResponse(
-        _relay(situations, listener, replayed, account),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    try:
+        replayed = await run_in_threadpool(situations.replay, after)
+    except BaseException:
+        situations.leave(listener)
+        raise
+    return EventStream(situations, listener, _relay(listener, replayed, account))
+
+
+class EventStream(StreamingResponse):
+    """A stream that leaves the listeners however it ends, and is cut off when its reader does not
+    keep up: a blocked send would otherwise hold it for ever."""
+
+    def __init__(
+        self, situations: Situations, listener: Listener, content: AsyncIterator[bytes]
+    ) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._situations = situations
+        self._listener = listener
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(super().__call__(scope, receive, send))
+        dropping = asyncio.ensure_future(self._listener.dropped.wait())
+        try:
+            await asyncio.wait((sending, dropping), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+        finally:
+            self._situations.leave(self._listener)
+            dropping.cancel()
+            sending.cancel()
+            await asyncio.wait((sending, dropping))
 
 
 def _last_event_id(request: Request) -> int | None:
@@ -100,25 +129,22 @@ def _last_event_id(request: Request) -> int | None:
 
 
 async def _relay(
-    situations: Situations, listener: Listener, replayed: list[Event], account: Account
+    listener: Listener, replayed: list[Event], account: Account
 ) -> AsyncIterator[bytes]:
-    try:
-        last = max((event.id for event in replayed), default=0)
-        for event in replayed:
-            if _may_see(account, event):
-                yield _framed(event)
-        while not listener.lost:
-            try:
-                event_or_end = await asyncio.wait_for(listener.queue.get(), KEEPALIVE_S)
-            except TimeoutError:
-                yield KEEPALIVE_COMMENT
-                continue
-            if event_or_end is None:
-                return
-            if event_or_end.id > last and _may_see(account, event_or_end):
-                yield _framed(event_or_end)
-    finally:
-        situations.leave(listener)
+    last = max((event.id for event in replayed), default=0)
+    for event in replayed:
+        if _may_see(account, event):
+            yield _framed(event)
+    while True:
+        try:
+            event_or_end = await asyncio.wait_for(listener.queue.get(), KEEPALIVE_S)
+        except TimeoutError:
+            yield KEEPALIVE_COMMENT
+            continue
+        if event_or_end is None:
+            return
+        if event_or_end.id > last and _may_see(account, event_or_end):
+            yield _framed(event_or_end)
 
 
 def _may_see(account: Account, event: Event) -> bool:
