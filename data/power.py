@@ -90,6 +90,7 @@ def power_known(
                 "sequence": sequence,
                 "pks": [r.pk for r in rows],
                 "ids": [r.facility_id for r in rows],
+                "operators": [r.operator for r in rows],
             },
         ):
             observed[fid].append((instant, state, event_id))
