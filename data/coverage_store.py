@@ -149,7 +149,7 @@ ORDER BY f.pk, f.version DESC
 
 
 def _instants(connection: Connection, kinds: Sequence[str]) -> dict[str, list[datetime]]:
-    rows = connection.execute(text(_INSTANTS), {"kinds": list(kinds)}).tuples()
+    rows = connection.execute(text(_INSTANTS), {"kinds": list(kinds)})
     return {kind: list(instants) for kind, instants in rows}
 
 
@@ -249,7 +249,7 @@ class CoverageStore:
         self._past.pop(wanted, None)
         self._ready[wanted] = coverage
         live = set(self._live.values())
-        others = [one for one in self._ready if one not in live and one != wanted]
+        others = [one for one in self._ready if one not in live]
         for one in others[: max(0, len(others) - PAST_KEPT)]:
             del self._ready[one]
         self.revision += 1

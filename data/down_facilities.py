@@ -128,7 +128,7 @@ class DownNow:
 
     def _bring_forward(self, connection: Connection, after: int, sequence: int) -> None:
         span = {"after": after, "sequence": sequence}
-        rows = connection.execute(text(_SPOKEN_OF), span).tuples().all()
+        rows = connection.execute(text(_SPOKEN_OF), span).all()
         later = [pk for pk, _, is_later in rows if is_later]
         down = [pk for pk, is_down, is_later in rows if is_down and not is_later]
         self._down._set([pk for pk, _, _ in rows], False)
