@@ -146,11 +146,14 @@ class Builder(threading.Thread):
                 ):
                     self._built, self._area_revision = shown, revision
                     return None
-                detail = {"levels": shown.result.levels()}
-                sequence, as_of = publish(connection, "tick", detail)
-                moment = Moment(sequence, as_of, None, row.now, folded=True)
-                shown = Shown(**{**vars(shown), "moment": moment})
-            self._store(connection, shown, before)
+                # Another change may come in between: the tick is built like any other change.
+                publish(connection, "tick", {"levels": shown.result.levels()})
+                ticked = True
+            else:
+                self._store(connection, shown, before)
+                ticked = False
+        if ticked:
+            return self.build_once()
         self._built, self._area_revision = shown, revision
         return sequence
 

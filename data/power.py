@@ -7,7 +7,7 @@ kinds the power rule pack lists; there are thousands of them, not millions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,25 +27,56 @@ class PowerKnown:
     losses: list[Loss]
 
 
+#: Supply facilities in force at :at as known at :sequence (:at null: now). What was loaded later
+#: and counts from earlier on is in force from then on; anything else from the change that brought
+#: it. A past row that ends when its batch begins is one that was retired.
 _FACILITIES = """
+WITH present AS (
+    SELECT f.*, NULL::bigint AS replaced_by, NULL::timestamptz AS valid_to
+    FROM facility f
+    WHERE f.kind = ANY (:kinds) AND f.retired_at IS NULL
+      AND (f.adcode IS NULL OR f.adcode = ANY (ARRAY(SELECT DISTINCT adcode FROM district)))
+), past AS (
+    SELECT f.pk, f.facility_id, f.placement_id, f.operator, f.kind, f.main_grid, f.load_kw,
+           f.customers, f.state_at_import, f.valid_from, f.geom, f.batch_id, f.replaced_by,
+           f.valid_to
+    FROM facility_past f
+    WHERE f.kind = ANY (:kinds) AND CAST(:at AS timestamptz) IS NOT NULL
+), every AS (
+    SELECT pk, facility_id, placement_id, operator, kind, main_grid, load_kw, customers,
+           state_at_import, valid_from, geom, batch_id, replaced_by, valid_to FROM present
+    UNION ALL SELECT * FROM past
+), supply AS (
+    SELECT e.* FROM every e JOIN batch b ON b.id = e.batch_id
+    LEFT JOIN change h ON h.batch_id = e.batch_id
+    LEFT JOIN change r ON r.batch_id = e.replaced_by
+    WHERE CASE WHEN e.valid_from < b.opened_at
+               THEN CAST(:at AS timestamptz) IS NULL OR e.valid_from <= :at
+               ELSE h.sequence <= :sequence END
+      AND (e.replaced_by IS NULL OR (r.sequence > :sequence AND e.valid_to > b.opened_at))
+)
+"""
+
+_IN_FORCE = (
+    _FACILITIES
+    + """
 SELECT f.pk, f.facility_id, d.adcode, f.operator, f.kind, f.main_grid, f.load_kw, f.customers,
        f.state_at_import, f.valid_from
-FROM (
-    SELECT pk, facility_id, placement_id, operator, kind, main_grid, load_kw, customers,
-           state_at_import, valid_from, batch_id, version
-    FROM facility
-    WHERE kind = ANY (:kinds) AND retired_at IS NULL
-      AND (CAST(:at AS timestamptz) IS NULL OR valid_from <= :at)
-    UNION ALL
-    SELECT pk, facility_id, placement_id, operator, kind, main_grid, load_kw, customers,
-           state_at_import, valid_from, batch_id, version
-    FROM facility_past
-    WHERE kind = ANY (:kinds) AND CAST(:at AS timestamptz) IS NOT NULL
-      AND valid_from <= :at AND valid_to > :at
-) f
+FROM supply f
 LEFT JOIN placement_division d ON d.placement_id = f.placement_id AND d.version_id = :version
 ORDER BY f.facility_id
 """
+)
+
+_INSIDE = (
+    _FACILITIES
+    + """
+SELECT o.outage_id, f.facility_id FROM outage o
+JOIN supply f ON ST_Dimension(o.geom) = 2 AND ST_Intersects(o.geom, f.geom)
+WHERE (o.outage_id, o.revision) IN (SELECT * FROM unnest(
+    CAST(:ids AS text[]), CAST(:revisions AS int[])))
+"""
+)
 
 _OBSERVATIONS = """
 SELECT l.facility_id, l.observed_at, l.state, l.event_id
@@ -79,9 +110,8 @@ def power_known(
     facility named by or inside a reported outage counts only through it, while that lasts. What is
     not down of a `silent` operator is unknown.
     """
-    rows = connection.execute(
-        text(_FACILITIES), {"kinds": list(kinds), "at": at, "version": version_id}
-    ).all()
+    in_force = {"kinds": list(kinds), "at": at, "sequence": sequence}
+    rows = connection.execute(text(_IN_FORCE), {**in_force, "version": version_id}).all()
     observed: dict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
     if rows:
         for fid, instant, state, event_id in connection.execute(
@@ -94,7 +124,7 @@ def power_known(
             },
         ):
             observed[fid].append((instant, state, event_id))
-    covered = _covered(connection, outages, kinds, now)
+    covered = _covered(connection, outages, in_force, now)
     supply: dict[tuple[str | None, bool], Supply] = defaultdict(Supply)
     losses = _reported(outages, now)
     for r in rows:
@@ -146,26 +176,23 @@ def _reported(outages: Sequence[dict[str, Any]], now: datetime) -> list[Loss]:
 
 
 def _covered(
-    connection: Connection, outages: Sequence[dict[str, Any]], kinds: Sequence[str], now: datetime
+    connection: Connection,
+    outages: Sequence[dict[str, Any]],
+    in_force: Mapping[str, Any],
+    now: datetime,
 ) -> dict[str, list[Interval]]:
     """Facilities that a reported outage names or contains, with the outage's hours."""
     covered: dict[str, list[Interval]] = defaultdict(list)
     if not outages:
         return covered
     inside = connection.execute(
-        text(
-            "SELECT o.outage_id, f.facility_id FROM outage o JOIN facility f"
-            " ON ST_Intersects(o.geom, f.geom) AND ST_Dimension(o.geom) = 2"
-            " WHERE f.kind = ANY (:kinds)"
-            " AND (o.outage_id, o.revision) IN (SELECT * FROM unnest("
-            "   CAST(:ids AS text[]), CAST(:revisions AS int[])))"
-        ),
+        text(_INSIDE),
         {
-            "kinds": list(kinds),
+            **in_force,
             "ids": [o["outage_id"] for o in outages],
             "revisions": [o["revision"] for o in outages],
         },
-    )
+    ).tuples()
     members: dict[str, set[str]] = defaultdict(set)
     for outage_id, facility_id in inside:
         members[outage_id].add(facility_id)

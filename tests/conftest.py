@@ -118,6 +118,26 @@ def empty_database_url(
     drop_database(cluster, url)
 
 
+@pytest.fixture(scope="session")
+def divided_template(make_database: Callable[[str | None], str], template_database: str) -> str:
+    """The name of a migrated database with the districts since 2025-11-06 and those before."""
+    from tests.feeds import load_divisions
+
+    url = make_database(template_database)
+    load_divisions(url)
+    return url.split("?")[0].rsplit("/", 1)[1]
+
+
+@pytest.fixture
+def divided_database_url(
+    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
+) -> Iterator[str]:
+    """The owner's URL of a database with districts and nothing else, for this test alone."""
+    url = make_database(divided_template)
+    yield url
+    drop_database(cluster, url)
+
+
 @pytest.fixture
 def bare_database_url(
     cluster: Cluster, make_database: Callable[[str | None], str]
