@@ -1,8 +1,8 @@
 """Every table of Yutu, as SQLAlchemy Core; `docs/architecture.md` says why each exists.
 
 Positions are EPSG:4326 (WGS-84, lon lat). Power is in kW, people, customers and facilities are
-integers (SEMANTICS: "Integers"). Times are timestamptz. `batch_id` ties each row to the write that
-brought it; `change` gives that write its sequence and the time from which it is known.
+integers (docs/meanings.md, "Integers"). Times are timestamptz. `batch_id` ties each row to the
+write that brought it; `change` gives that write its sequence and the time from which it is known.
 Triggers, partitions, roles and row-level security are in the migration.
 """
 
@@ -44,7 +44,7 @@ metadata = MetaData(
 CODE = Text(collation="C")
 TIME = DateTime(timezone=True)
 
-#: Ordered by gravity, so that SQL compares states as SEMANTICS.md breaks ties.
+#: Ordered by gravity, so that SQL compares states as docs/meanings.md breaks ties.
 STATES = ("up", "unknown", "degraded", "down")
 state_type = Enum(*STATES, name="status_state", metadata=metadata)
 
