@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "api": {"geo", "data", "maps", "api"},
 }
 TOP_LEVEL = {".ci", ".gitignore", "api", "data", "docker", "docs", "geo", "maps", "tests"} | {
-    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "NOTICE", "README.md"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "README.zh-CN.md"),
     *("SECURITY.md", "pyproject.toml", "uv.lock"),
 }
 IMPURE = {

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import situations
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -24,6 +23,7 @@ from maps.login import render_login
 from maps.page import Page
 from maps.situation_map import render_page
 from maps.text import as_lang
+from tests import situations
 
 
 class MapServer:

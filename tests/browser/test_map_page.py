@@ -11,11 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-import situations
-from map_server import MapServer, now
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from maps.legend import Measure
+from tests import situations
+from tests.browser.map_server import MapServer, now
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [

@@ -6,11 +6,11 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-import situations
 
 from maps import legend
 from maps.style import Style, contrast, ink_on
 from maps.text import KINDS, METRICS, WORDS
+from tests import situations
 
 COMMS, POWER, SPECIAL = situations.PLANS
 

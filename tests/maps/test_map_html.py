@@ -10,8 +10,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-import situations
-from geometries import ZOO
 from shapely.geometry import Point, Polygon, mapping
 
 from geo.errors import InvalidInput, NotFound
@@ -19,6 +17,8 @@ from maps.layers import label_point
 from maps.login import local_path, render_login
 from maps.page import Page
 from maps.situation_map import render_page
+from tests import situations
+from tests.geometries import ZOO
 
 
 def page(plan=None, lang="zh", districts=None, **more) -> Page:
