@@ -7,7 +7,8 @@ from sqlalchemy import Engine, text
 from data.divisions import store_version
 from data.readers.boundaries import default_divisions
 
-_LOCK = 7104
+#: Held by whoever loads or changes divisions.
+DIVISIONS_LOCK = 7104
 
 
 def ensure_default_divisions(engine: Engine) -> bool:
@@ -16,7 +17,7 @@ def ensure_default_divisions(engine: Engine) -> bool:
     `engine` has the owner's rights. Safe when two processes start at once.
     """
     with engine.begin() as connection:
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({DIVISIONS_LOCK})"))
         if connection.execute(text("SELECT 1 FROM division_version LIMIT 1")).first():
             return False
         for division in default_divisions():

@@ -19,9 +19,9 @@ import shapely
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
-from geo.assign import DistrictLocator
 from geo.districts import simplify_for_display
 from geo.errors import Fault, InvalidInput, NotFound
+from geo.units import UnitLocator
 
 
 @dataclass(frozen=True)
@@ -239,23 +239,16 @@ class Placer:
         if not self.versions:
             raise NotFound("no districts are loaded; run `yutu import districts` first")
         self.current = version_at(connection)
-        self._districts = {
-            v.id: DistrictLocator(districts_frame(connection, v.id)) for v in self.versions
-        }
-        self._zones = {v.id: _zones(connection, v.id) for v in self.versions}
-        rows = connection.execute(text("SELECT version_id, code FROM unit WHERE kind = 'zone'"))
-        self._declarable: dict[int, set[str]] = {v.id: set() for v in self.versions}
-        for version_id, code in rows:
-            self._declarable[version_id].add(code)
+        self._locators = {v.id: unit_locator(connection, v.id) for v in self.versions}
 
     def undeclarable(self, declared: Sequence[str | None]) -> list[Fault]:
         """Faults for rows that declare a unit no version knows, with what would be right."""
-        known = set().union(*self._declarable.values())
-        for locator in self._districts.values():
-            known.update(locator.adcodes)
+        known: set[str] = set().union(*(one.codes for one in self._locators.values()))
+        zones = sorted(set().union(*(one.zone_codes for one in self._locators.values())))
+        shown = ", ".join(zones) if zones else "no zone"
         return [
             Fault(
-                f"unit {code!r} is not loaded; known are districts and {_zone_list(self)}",
+                f"unit {code!r} is not loaded; known are districts and {shown}",
                 i,
                 "unit",
             )
@@ -275,12 +268,9 @@ class Placer:
         keys = np.array([""] * n, object)
         now: dict[str, NDArray[np.object_]] = {}
         for version in self.versions:
-            adcode, unit_code = self._in_version(version.id, lon, lat, declared)
+            adcode, unit_code = self.in_version(version.id, lon, lat, declared)
             part = np.array(
-                [
-                    f"{version.id}:{a or ''}/{u or ''};"
-                    for a, u in zip(adcode, unit_code, strict=True)
-                ],
+                [placement_part(version.id, a, u) for a, u in zip(adcode, unit_code, strict=True)],
                 object,
             )
             keys = keys + part if n else keys
@@ -289,26 +279,15 @@ class Placer:
         ids = self._placements(set(keys.tolist()))
         return Placed(np.fromiter((ids[k] for k in keys), np.int64, n), now["adcode"], now["unit"])
 
-    def _in_version(
+    def in_version(
         self,
         version_id: int,
         lon: NDArray[np.float64],
         lat: NDArray[np.float64],
         declared: NDArray[np.object_],
     ) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
-        locator = self._districts[version_id]
-        names = np.array([*locator.adcodes, None], object)
-        adcode = names[locator.assign(lon, lat)]  # -1 is the last: outside
-        unit_code = adcode.copy()
-        zones = self._zones[version_id]
-        if zones is not None:
-            inside = zones.assign(lon, lat)
-            unit_code = np.where(
-                inside >= 0, np.array([*zones.adcodes, None], object)[inside], unit_code
-            )
-        allowed = self._declarable[version_id] | set(locator.adcodes)
-        stands = np.array([d in allowed for d in declared], bool)
-        return adcode, np.where(stands, declared, unit_code)
+        """adcode and unit of points in one version, by the rule of `geo.units`."""
+        return self._locators[version_id].place(lon, lat, declared)
 
     def _placements(self, keys: set[str]) -> dict[str, int]:
         """Ids of the placements with these keys, making those that are new."""
@@ -336,9 +315,9 @@ class Placer:
         return {row.key: row.id for row in rows}
 
 
-def _zone_list(placer: Placer) -> str:
-    zones = sorted(set().union(*placer._declarable.values()))
-    return ", ".join(zones) if zones else "no zone"
+def placement_part(version_id: int, adcode: str | None, unit_code: str | None) -> str:
+    """What a placement's key says of one version; the key has a part per version, by time."""
+    return f"{version_id}:{adcode or ''}/{unit_code or ''};"
 
 
 def _parse_key(key: str) -> list[dict[str, Any]]:
@@ -350,23 +329,31 @@ def _parse_key(key: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _zones(connection: Connection, version_id: int) -> DistrictLocator | None:
-    """A locator of the zones that have a shape; None where none has."""
+def zones_frame(connection: Connection, version_id: int) -> gpd.GeoDataFrame:
+    """The functional zones of a version, EPSG:4326, by code; `geometry` is None without a shape.
+
+    Columns: code, name, adcodes, source, geometry.
+    """
     rows = connection.execute(
         text(
-            "SELECT code, ST_AsBinary(geom) AS geom FROM unit"
-            " WHERE version_id = :v AND kind = 'zone' AND geom IS NOT NULL ORDER BY code"
+            "SELECT code, name, adcodes, source, ST_AsBinary(geom) AS geom FROM unit"
+            " WHERE version_id = :v AND kind = 'zone' ORDER BY code"
         ),
         {"v": version_id},
     ).all()
-    if not rows:
-        return None
-    frame = gpd.GeoDataFrame(
-        {"adcode": [r.code for r in rows]},
-        geometry=shapely.from_wkb([bytes(r.geom) for r in rows]),
+    return gpd.GeoDataFrame(
+        {name: [getattr(r, name) for r in rows] for name in ("code", "name", "adcodes", "source")},
+        geometry=shapely.from_wkb([None if r.geom is None else bytes(r.geom) for r in rows]),
         crs="EPSG:4326",
     )
-    return DistrictLocator(frame)
+
+
+def unit_locator(connection: Connection, version_id: int) -> UnitLocator:
+    """What places points in a version."""
+    zones = zones_frame(connection, version_id)
+    shaped = zones[zones.geometry.notna()]
+    shapeless = zones.loc[zones.geometry.isna(), "code"].tolist()
+    return UnitLocator(districts_frame(connection, version_id), shaped, shapeless)
 
 
 def require_divisions(connection: Connection) -> None:
