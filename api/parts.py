@@ -8,6 +8,7 @@ from api.deps import Services
 from api.situations import Situations
 from data.builder import Builder
 from data.database import app_engine
+from data.service_area import ServiceAreas
 
 #: A build that has not been begun for this long, in seconds, means the builder hangs.
 BEAT_OVERDUE_S = 15.0
@@ -16,20 +17,24 @@ BUILD_STATEMENT_S = 120
 
 
 class BuilderPart:
-    """Starts and stops the builder thread, with an engine of its own."""
+    """Starts and stops the builder thread and the area shares, with an engine of their own."""
 
     def __init__(self, services: Services) -> None:
         configuration = services.configuration
         url = configuration.database_url
-        self._engine = app_engine(url, pool_size=2, statement_timeout_s=BUILD_STATEMENT_S)
-        self.builder = Builder(self._engine, url, services.packs, configuration.situation)
+        self._engine = app_engine(url, pool_size=4, statement_timeout_s=BUILD_STATEMENT_S)
+        settings = configuration.situation
+        self.area = ServiceAreas.under(self._engine, settings, configuration.paths.var)
+        self.builder = Builder(self._engine, url, services.packs, settings, self.area)
 
     def start(self) -> None:
+        self.area.start()
         self.builder.start()
 
     def stop(self) -> None:
         self.builder.stop()
         self.builder.join(timeout=5)
+        self.area.stop()
         self._engine.dispose()
 
     def overdue(self) -> str | None:

@@ -63,7 +63,7 @@ async def read_situation(
 def _past(services: Services, at: datetime, lang: str) -> Response:
     settings = services.configuration.situation
     with reading(services.engine, snapshot=True) as connection:
-        area = services.get(BuilderPart).builder.area
+        area = services.get(BuilderPart).area
         shown = shown_at(connection, moment_at(connection, at), services.packs, settings, area)
     return json_answer(localised(document(shown), lang), headers={"Cache-Control": "no-store"})
 
