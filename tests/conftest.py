@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from data.cluster import Cluster
 
 FOLDER = "yutu-test-"
 TEMPLATE = "yutu_template"
+JUST_MADE_S = 60.0
 # Fast instead of crash-proof, which check_durability refuses unless told that this is a test. Tests
 # of durability start their own cluster without these.
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
@@ -177,6 +179,8 @@ def _sweep() -> None:
     for lock in Path("/tmp").glob(f"{FOLDER}*/*.lock"):
         data_dir = lock.with_suffix("")
         with contextlib.suppress(OSError), lock.open("r+") as held:
+            if time.time() - lock.stat().st_mtime < JUST_MADE_S:
+                continue  # perhaps by a test process that is about to hold it
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its owner lives
             pid = postmaster.pid(data_dir)
             if pid is not None:
