@@ -24,7 +24,8 @@ from data.database import libpq_url, reading
 POLL_S = 1.0
 QUEUE_EVENTS = 500
 REPLAY_EVENTS = 500
-LOAD_EVENTS = 2000
+#: Events handed over at once: fewer than a queue holds, so that only who does not read is dropped.
+LOAD_EVENTS = 100
 
 log = structlog.get_logger()
 
@@ -142,13 +143,15 @@ class Situations:
                 with psycopg.connect(self._url, autocommit=True) as connection:
                     connection.execute("LISTEN yutu_shown")
                     while not self._stopping.is_set():
-                        self._load()
+                        while self._load() and not self._stopping.is_set():
+                            pass
                         await_notice(connection, POLL_S, self._stopping)
             except Exception as error:  # outlives any database fault; clients keep what is loaded
                 log.warning("situations_retry", error=type(error).__name__)
                 self._stopping.wait(1.0)
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
+        """Take over what is new; whether there may be more."""
         with reading(self._engine) as connection:
             rows = connection.execute(
                 text(
@@ -173,6 +176,7 @@ class Situations:
             self._last_event = events[-1].id
             for listener in list(self._listeners):
                 listener.offer(events)
+        return len(events) == LOAD_EVENTS
 
 
 def _newest_id(connection: Connection) -> int:

@@ -139,7 +139,6 @@ class Builder(threading.Thread):
                 return None
             moment = Moment(sequence, row.as_of or row.now, None, row.now, folded=True)
             shown = shown_at(connection, moment, self._packs, self._settings, self.area)
-            before = previous.moment.sequence if previous else (row.stored or 0)
             if not fresh and previous is not None:
                 if _graded(shown) == _graded(previous) and not (
                     learnt and shown.result.districts != previous.result.districts
@@ -150,7 +149,7 @@ class Builder(threading.Thread):
                 publish(connection, "tick", {"levels": shown.result.levels()})
                 ticked = True
             else:
-                self._store(connection, shown, before)
+                self._store(connection, shown, row.stored or 0)
                 ticked = False
         if ticked:
             return self.build_once()
