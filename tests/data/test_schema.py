@@ -174,3 +174,16 @@ def test_partitions_are_made_ahead_and_the_default_catches_the_rest(owner: Engin
         found = list(names)
     assert found[-1] == "status_log_default"
     assert len(found) == 1 + 5, "this month, two made by the migration, two more, and the default"
+
+
+def test_rows_already_in_the_default_partition_do_not_stop_the_next_months(owner: Engine) -> None:
+    with owner.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO status_log (received_at, batch_id, row, event_id, facility_id, state,"
+                " observed_at, future) VALUES (now() + interval '8 months', 1, 1, 'e', 'f', 'up',"
+                " now(), false)"
+            )
+        )
+        made = connection.execute(text("SELECT ensure_status_partitions(10)")).scalar()
+        assert made == 5, "the months after the four made, without the one already in the default"
