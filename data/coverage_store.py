@@ -43,13 +43,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Wanted:
-    """The facilities of a kind as in force at `since`, the last instant at which they changed (None
-    before the first), under a division version; `inventory` counts what was learnt of them."""
+    """The facilities of a kind that were in force, under a division version: by the changes through
+    a sequence (0: none), and of what was loaded as in force from earlier on, all until `backdated`
+    (None: none). `learnt` counts how often the inventory was looked at anew."""
 
     kind: str
     version_id: int
-    since: datetime | None
-    inventory: int
+    through: int
+    backdated: datetime | None
+    learnt: int
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,23 @@ class Inventories:
     def __init__(self, kinds: Sequence[str]) -> None:
         self._kinds = list(kinds)
         self._sequence: int | None = None
-        self._instants: dict[str, list[datetime]] = {}
-        self._inventory = dict.fromkeys(self._kinds, 0)
+        self._changes: dict[str, tuple[list[int], list[datetime]]] = {}
+        self._learnt = dict.fromkeys(self._kinds, 0)
         self._lock = threading.Lock()
 
-    def wanted(self, kind: str, version_id: int, at: datetime | None) -> Wanted:
-        """What the cells of a kind rest on at `at` (None: now)."""
+    def wanted(self, kind: str, version_id: int, sequence: int, at: datetime | None) -> Wanted:
+        """What the cells of a kind rest on at a sequence and `at` (None: now)."""
         with self._lock:
-            instants = self._instants.get(kind, [])
-            before = len(instants) if at is None else bisect_right(instants, at)
-            since = instants[before - 1] if before else None
-            return Wanted(kind, version_id, since, self._inventory.get(kind, 0))
+            sequences, instants = self._changes.get(kind, ([], []))
+            known = bisect_right(sequences, sequence)
+            begun = len(instants) if at is None else bisect_right(instants, at)
+            return Wanted(
+                kind,
+                version_id,
+                sequences[known - 1] if known else 0,
+                instants[begun - 1] if begun else None,
+                self._learnt.get(kind, 0),
+            )
 
     def learn(self, connection: Connection) -> None:
         """Look for changes of the inventory that were not there the last time."""
@@ -91,10 +99,10 @@ class Inventories:
                 return
             kinds = self._kinds if self._sequence is None else self._moved(connection, newest)
             if kinds:
-                known = _instants(connection, kinds)
+                known = _changes(connection, kinds)
                 for kind in kinds:
-                    self._instants[kind] = known.get(kind, [])
-                    self._inventory[kind] += 1
+                    self._changes[kind] = known.get(kind, ([], []))
+                    self._learnt[kind] += 1
             self._sequence = newest
 
     def _moved(self, connection: Connection, newest: int) -> list[str]:
@@ -128,29 +136,49 @@ WHERE m.gone OR p.pk IS NULL OR p.valid_to <> m.valid_from
    OR (m.kind, m.network, m.placement_id) <> (p.kind, p.network, p.placement_id)
    OR ST_X(m.geom) <> ST_X(p.geom) OR ST_Y(m.geom) <> ST_Y(p.geom)
 """
-_INSTANTS = """
-SELECT kind, array_agg(DISTINCT instant ORDER BY instant) FROM (
-    SELECT kind, valid_from AS instant FROM facility WHERE kind = ANY (:kinds)
-    UNION SELECT kind, valid_from FROM facility_past WHERE kind = ANY (:kinds)
-    UNION SELECT kind, valid_to FROM facility_past WHERE kind = ANY (:kinds)
-) changed GROUP BY kind
+#: As `data.power`: what was in force before it was loaded counts from then on, once it is known.
+_CHANGES = """
+WITH made AS (
+    SELECT kind, batch_id, valid_from FROM facility WHERE kind = ANY (:kinds) GROUP BY 1, 2, 3
+    UNION SELECT kind, batch_id, valid_from FROM facility_past WHERE kind = ANY (:kinds)
+), step AS (
+    SELECT m.kind, CASE WHEN m.valid_from < b.opened_at THEN NULL ELSE h.sequence END AS sequence,
+           CASE WHEN m.valid_from < b.opened_at THEN m.valid_from END AS instant
+    FROM made m JOIN batch b ON b.id = m.batch_id JOIN change h ON h.batch_id = m.batch_id
+    UNION SELECT p.kind, h.sequence, NULL
+    FROM facility_past p JOIN change h ON h.batch_id = p.replaced_by WHERE p.kind = ANY (:kinds)
+)
+SELECT kind, array_agg(DISTINCT sequence ORDER BY sequence) FILTER (WHERE sequence IS NOT NULL),
+       array_agg(DISTINCT instant ORDER BY instant) FILTER (WHERE instant IS NOT NULL)
+FROM step GROUP BY kind
 """
 _IN_FORCE = """
-SELECT DISTINCT ON (f.pk) f.pk, f.facility_id, f.network, ST_X(f.geom), ST_Y(f.geom), d.adcode
-FROM (
-    SELECT pk, version, facility_id, network, geom, placement_id FROM facility
-    WHERE kind = :kind AND retired_at IS NULL AND valid_from <= :since
+WITH version AS (
+    SELECT pk, version, facility_id, network, geom, placement_id, valid_from, batch_id,
+           NULL::bigint AS replaced_by
+    FROM facility WHERE kind = :kind AND retired_at IS NULL
     UNION ALL
-    SELECT pk, version, facility_id, network, geom, placement_id FROM facility_past
-    WHERE kind = :kind AND valid_from <= :since AND valid_to > :since
-) f LEFT JOIN placement_division d ON d.placement_id = f.placement_id AND d.version_id = :version
-ORDER BY f.pk, f.version DESC
+    SELECT pk, version, facility_id, network, geom, placement_id, valid_from, batch_id, replaced_by
+    FROM facility_past WHERE kind = :kind
+)
+SELECT DISTINCT ON (v.pk) v.pk, v.facility_id, v.network, ST_X(v.geom), ST_Y(v.geom), d.adcode
+FROM version v
+JOIN batch b ON b.id = v.batch_id
+JOIN change h ON h.batch_id = v.batch_id
+LEFT JOIN change e ON e.batch_id = v.replaced_by
+LEFT JOIN placement_division d ON d.placement_id = v.placement_id AND d.version_id = :version
+WHERE CASE WHEN v.valid_from < b.opened_at THEN v.valid_from <= :backdated
+           ELSE h.sequence <= :through END
+  AND (v.replaced_by IS NULL OR e.sequence > :through)
+ORDER BY v.pk, v.version
 """
 
 
-def _instants(connection: Connection, kinds: Sequence[str]) -> dict[str, list[datetime]]:
-    rows = connection.execute(text(_INSTANTS), {"kinds": list(kinds)})
-    return {kind: list(instants) for kind, instants in rows}
+def _changes(
+    connection: Connection, kinds: Sequence[str]
+) -> dict[str, tuple[list[int], list[datetime]]]:
+    rows = connection.execute(text(_CHANGES), {"kinds": list(kinds)})
+    return {kind: (list(numbers or ()), list(instants or ())) for kind, numbers, instants in rows}
 
 
 class CoverageStore:
@@ -261,8 +289,13 @@ class CoverageStore:
         with reading(self._engine, snapshot=True) as connection:
             connection.execute(text("SET LOCAL statement_timeout = 0"))
             districts = districts_frame(connection, wanted.version_id)
-            key = {"kind": wanted.kind, "since": wanted.since, "version": wanted.version_id}
-            rows = connection.execute(text(_IN_FORCE), key).all() if wanted.since else []
+            key = {
+                "kind": wanted.kind,
+                "version": wanted.version_id,
+                "through": wanted.through,
+                "backdated": wanted.backdated,
+            }
+            rows = connection.execute(text(_IN_FORCE), key).all()
         columns = list(zip(*rows, strict=True)) if rows else [()] * 6
         pks = np.array(columns[0], dtype=np.int64)
         facilities = gpd.GeoDataFrame(

@@ -27,10 +27,11 @@ _SET_LATER = """
 SELECT s.facility_pk FROM change h JOIN facility_state s USING (batch_id)
 WHERE h.sequence > :sequence
 """
+#: Of the facilities in `which`, those down by what the log had said until then.
 _DOWN_BY_LOG = """
 WITH asked AS (
     SELECT f.pk, f.facility_id, f.operator, f.state_at_import
-    FROM unnest(CAST(:pks AS int[])) AS a (pk) JOIN facility f USING (pk)
+    FROM ({which}) AS a (pk) JOIN facility f USING (pk)
 ), event AS (
     SELECT a.pk, l.observed_at, l.state, l.event_id, l.batch_id
     FROM asked a JOIN status_log l ON l.facility_pk = a.pk WHERE NOT l.future
@@ -96,9 +97,9 @@ class DownFacilities:
 def down_at(connection: Connection, sequence: int) -> DownFacilities:
     """What was known to be down at a sequence."""
     key = {"sequence": sequence}
-    down = list(connection.execute(text(_KNOWN_DOWN), key).scalars())
-    later = list(connection.execute(text(_SET_LATER), key).scalars())
-    return DownFacilities([*down, *_down_by_log(connection, later, sequence)])
+    down = connection.execute(text(_KNOWN_DOWN), key).scalars().all()
+    later = connection.execute(text(_DOWN_BY_LOG.format(which=_SET_LATER)), key).scalars().all()
+    return DownFacilities([*down, *later])
 
 
 class DownNow:
@@ -132,11 +133,9 @@ class DownNow:
         later = [pk for pk, _, is_later in rows if is_later]
         down = [pk for pk, is_down, is_later in rows if is_down and not is_later]
         self._down._set([pk for pk, _, _ in rows], False)
-        self._down._set([*down, *_down_by_log(connection, later, sequence)], True)
-
-
-def _down_by_log(connection: Connection, pks: list[int], sequence: int) -> list[int]:
-    if not pks:
-        return []
-    found = connection.execute(text(_DOWN_BY_LOG), {"pks": pks, "sequence": sequence})
-    return list(found.scalars())
+        if later:
+            which = "SELECT * FROM unnest(CAST(:pks AS int[]))"
+            key = {"pks": later, "sequence": sequence}
+            found = connection.execute(text(_DOWN_BY_LOG.format(which=which)), key)
+            down += found.scalars().all()
+        self._down._set(down, True)

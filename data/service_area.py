@@ -94,7 +94,7 @@ class ServiceAreas:
         without a facility in force, or whose grid is not ready have no entry.
         """
         self._inventories.learn(connection)
-        wanted = [self._inventories.wanted(kind, version.id, at) for kind in self._kinds]
+        wanted = [self._inventories.wanted(kind, version.id, sequence, at) for kind in self._kinds]
         if at is None:
             coverages = self._store.live(wanted)
             with self._lock:

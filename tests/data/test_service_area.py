@@ -12,6 +12,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from sqlalchemy import Connection, Engine, text
@@ -21,7 +22,7 @@ from data.builder import Builder
 from data.database import app_engine, reading, sequence_at
 from data.divisions import districts_frame, version_at
 from data.down_facilities import DownFacilities, DownNow, down_at
-from data.facilities import retire_facilities
+from data.facilities import COLUMNS, import_facilities, retire_facilities
 from data.outages import open_outages, store_outage
 from data.rulepacks import load_packs
 from data.service_area import ServiceAreas, Shares
@@ -32,6 +33,7 @@ from geo.coverage import exact_area_share, service_cells
 from geo.coverage_grid import CoverageGrid
 from tests.feeds import (
     INSIDE,
+    LIANGJIANG,
     NANAN,
     SHAPINGBA,
     YUZHONG,
@@ -390,6 +392,25 @@ def test_before_the_first_facility_and_under_older_divisions(engine: Engine, are
     assert shares(area, engine, old) == {}
     document = situation_now(engine, load_packs(), SUBSTATIONS, database_time(engine), area)
     assert set(document["districts"][0]["area_share"]) == {"substation"}
+
+
+def test_what_was_loaded_as_in_force_earlier_counts_from_then_under_the_divisions_of_then(
+    engine: Engine, areas: Areas
+) -> None:
+    frame = pd.DataFrame(
+        [facility("S-Y", *INSIDE[YUZHONG], state_at_import="down")],
+        columns=[*COLUMNS, "lon", "lat"],
+    )
+    since = datetime.fromisoformat("2025-03-01T00:00:00+08:00")
+    import_facilities(engine, frame, account="planner", body=b"{}", valid_from=since)
+    lon, lat = INSIDE[YUZHONG]
+    load_facilities(engine, [facility("S-Y2", lon + 0.01, lat)])
+    area = areas()
+    assert 0.1 < when_ready(area, engine)["substation"][YUZHONG][0] < 0.9
+    then = when_ready(area, engine, since + timedelta(days=90))["substation"]
+    assert then[YUZHONG] == pytest.approx((1.0, 1.0), abs=TENTH_OF_A_POINT)
+    assert LIANGJIANG not in then  # a district of the newer divisions only
+    assert shares(area, engine, since - timedelta(days=1)) == {}
 
 
 def test_a_question_about_the_past_does_not_wait_for_a_thread_that_is_not_running(
