@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from api.commands import account, demo, facilities, schema, service
+from api.commands import account, demo, divisions, facilities, schema, service
 from geo.errors import InvalidInput, YutuError
 
 FAULTS_SHOWN = 20
@@ -41,6 +41,8 @@ app.add_typer(demo.app, name="demo")
 
 imports = typer.Typer(no_args_is_help=True, help="Files into the database.")
 imports.command("facilities")(facilities.facilities_command)
+imports.command("districts")(divisions.districts_command)
+imports.command("zones")(divisions.zones_command)
 app.add_typer(imports, name="import")
 
 
