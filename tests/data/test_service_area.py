@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine, text
 
 import data.coverage_store as coverage_store
 from data.builder import Builder
 from data.database import app_engine, reading, sequence_at
 from data.divisions import districts_frame, version_at
-from data.down_facilities import DownFacilities, DownNow, down_at
 from data.facilities import COLUMNS, import_facilities, retire_facilities
 from data.outages import open_outages, store_outage
 from data.rulepacks import load_packs
@@ -422,86 +421,6 @@ def test_a_question_about_the_past_does_not_wait_for_a_thread_that_is_not_runnin
     assert shares(area, engine, database_time(engine)) == {}
     assert time.monotonic() - started < 1
     area.stop()
-
-
-# --- which facilities are down --------------------------------------------------------------------
-
-
-def test_down_facilities_are_the_same_read_forward_read_back_and_by_the_rule(
-    engine: Engine,
-) -> None:
-    rng = np.random.default_rng(5)
-    lon, lat = INSIDE[NANAN]
-    ids = [f"S-{n}" for n in range(12)]
-
-    def rows(which: Sequence[str]) -> list[dict[str, Any]]:
-        return [
-            facility(one, lon, lat, state_at_import="down" if one in ("S-0", "S-8") else "up")
-            for one in which
-        ]
-
-    load_facilities(engine, rows(ids[:8]))
-    forward = DownNow()
-    seen: dict[int, tuple[dict[str, bool], dict[str, bool]]] = {}
-
-    def look(sequence: int) -> None:
-        with reading(engine) as connection:
-            expected = by_rule(connection, sequence)
-            seen[sequence] = (states(connection, forward.at(connection, sequence)), expected)
-
-    base = datetime.now(UTC) - timedelta(hours=2)
-    for round_number in range(40):
-        if round_number == 20:
-            load_facilities(engine, rows(ids[8:]))  # what waited for them is applied
-        events = {}
-        for _ in range(4):
-            state = str(rng.choice(["up", "down", "degraded", "unknown"]))
-            # few instants: many ties; minute 125 lies ahead and is never applied
-            minute = 125 + 60 if rng.random() < 0.1 else int(rng.integers(0, 8))
-            events[str(rng.choice(ids))] = (state, (base + timedelta(minutes=minute)).isoformat())
-        operators = ("*",) if round_number % 3 else ("grid",)
-        batch = [(f, *rest) for f, rest in events.items()]
-        sequence = report(engine, *batch, operators=operators)
-        if round_number % 2:
-            look(sequence)
-    with reading(engine) as connection:
-        for sequence, (found, expected) in seen.items():
-            back = states(connection, down_at(connection, sequence))
-            # a facility imported later is no part of what was known, whatever is said of it here
-            assert {one: found[one] for one in expected} == expected, sequence
-            assert {one: back[one] for one in expected} == expected, sequence
-    assert len({tuple(sorted(e.items())) for _, e in seen.values()}) > 5
-
-
-def states(connection: Connection, down: DownFacilities) -> dict[str, bool]:
-    rows = connection.execute(text("SELECT pk, facility_id FROM facility")).all()
-    found = down.among(np.array([r.pk for r in rows], np.int64)).tolist()
-    return {r.facility_id: is_down for r, is_down in zip(rows, found, strict=True)}
-
-
-def by_rule(connection: Connection, sequence: int) -> dict[str, bool]:
-    """Which facilities known at a sequence are down, from the log alone, in the plainest words."""
-    gravity = {"up": 0, "unknown": 1, "degraded": 2, "down": 3}
-    state = {}
-    for r in connection.execute(
-        text(
-            "SELECT f.facility_id, f.state_at_import, h.sequence FROM facility f"
-            " JOIN change h USING (batch_id) WHERE h.sequence <= :n"
-        ),
-        {"n": sequence},
-    ):
-        state[r.facility_id] = ((datetime.min.replace(tzinfo=UTC), -1, ""), r.state_at_import)
-    for r in connection.execute(
-        text(
-            "SELECT l.facility_id, l.state, l.observed_at, l.event_id FROM status_log l"
-            " JOIN change h USING (batch_id) WHERE h.sequence <= :n AND NOT l.future"
-        ),
-        {"n": sequence},
-    ):
-        key = (r.observed_at, gravity[r.state], r.event_id)
-        if r.facility_id in state and key > state[r.facility_id][0]:
-            state[r.facility_id] = (key, r.state)
-    return {one: word == "down" for one, (_, word) in state.items()}
 
 
 # --- files and faults -----------------------------------------------------------------------------
