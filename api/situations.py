@@ -24,8 +24,10 @@ from data.database import libpq_url, reading
 POLL_S = 1.0
 QUEUE_EVENTS = 500
 REPLAY_EVENTS = 500
-#: Events handed over at once: fewer than a queue holds, so that only who does not read is dropped.
+#: Events handed over at once, and a pause for the listeners to send them: fewer than a queue holds,
+#: so that only who does not read is dropped.
 LOAD_EVENTS = 100
+LOAD_PAUSE_S = 0.05
 
 log = structlog.get_logger()
 
@@ -143,7 +145,7 @@ class Situations:
                 with psycopg.connect(self._url, autocommit=True) as connection:
                     connection.execute("LISTEN yutu_shown")
                     while not self._stopping.is_set():
-                        while self._load() and not self._stopping.is_set():
+                        while self._load() and not self._stopping.wait(LOAD_PAUSE_S):
                             pass
                         await_notice(connection, POLL_S, self._stopping)
             except Exception as error:  # outlives any database fault; clients keep what is loaded
