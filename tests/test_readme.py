@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,10 +114,11 @@ def test_every_command_of_the_tour_does_what_the_readme_shows(
         script += f"echo '#{number}#'\n{commands}"
     credentials = str(Path(os.environ["YUTU_VAR"]) / "credentials.json")
     script = script.replace(SERVER, demonstration).replace(CREDENTIALS, credentials)
+    script = script.replace(".venv/bin/yutu", f"{sys.executable} -m api.cli")
     ran = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
-        env={**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "no_proxy": "*"},
+        env={**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=TOUR_MINUTES_MAX * 60,
