@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pyarrow.parquet
 import shapely
 
@@ -37,7 +38,7 @@ def read_facility_file(path: Path, name: str, *, crs: str | None = None) -> Faci
     except InvalidInput:
         table = read_table(path, name)
         return FacilityTable(table.frame, crs, table.faults)
-    if kind == "Parquet" and not _has_geometry(path):
+    if kind == "Parquet" and not _has_geometry(path, name):
         return FacilityTable(read_table(path, name).frame, crs)
     features = read_vector(path, crs=crs)
     shapes = np.asarray(features.geometry.array, dtype=object)
@@ -55,5 +56,9 @@ def read_facility_file(path: Path, name: str, *, crs: str | None = None) -> Faci
     return FacilityTable(frame, features.attrs["crs"], faults)
 
 
-def _has_geometry(path: Path) -> bool:
-    return b"geo" in (pyarrow.parquet.read_schema(path).metadata or {})
+def _has_geometry(path: Path, name: str) -> bool:
+    try:
+        schema = pyarrow.parquet.read_schema(path)
+    except (pyarrow.ArrowException, OSError):
+        raise InvalidInput(f"{name!r} is not a whole Parquet file") from None
+    return b"geo" in (schema.metadata or {})
