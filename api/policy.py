@@ -73,6 +73,7 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/ready", OPEN),
     rule("GET", "/metrics", ANY_ACCOUNT),
     rule("GET", "/static/{path:path}", OPEN),
+    rule("GET", "/ca.crt", OPEN),
     rule("GET", "/docs", ANY_ACCOUNT, page=True),
     rule("GET", "/openapi.json", ANY_ACCOUNT),
     # who is asking

@@ -27,6 +27,10 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+#: A week: long enough for one incident, short enough for a machine that goes back to plain HTTP.
+HSTS = "max-age=604800"
+#: Here other programs listen too, on other ports and without TLS, which the header would close.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[", ""})
 
 REQUESTS = Counter(
     "yutu_requests_total", "Requests by route template.", ["method", "route", "status"]
@@ -67,6 +71,8 @@ class RequestLog:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if scope.get("scheme") == "https" and _host(scope) not in LOOPBACK:
+                    headers.setdefault("Strict-Transport-Security", HSTS)
                 streams = headers.get("content-type", "").startswith("text/event-stream")
             await send(message)
 
@@ -95,3 +101,11 @@ class RequestLog:
                 ms=round(seconds * 1000, 1),
                 account=account.username if account else None,
             )
+
+
+def _host(scope: Scope) -> str:
+    """The host asked for, without its port; `[` stands for any IPv6 address."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return str(value.decode("latin-1")).partition(":")[0].lower()
+    return ""

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from uvicorn.supervisors import Multiprocess
 
 from api.deps import Configuration
+from api.local_ca import Certificates, ensure_certificates, lan_addresses, machine_names
 from api.metrics import FOLDER_VARIABLE
 from data.database import app_engine, owner_engine
 from data.postgresql import check_durability
@@ -30,6 +31,7 @@ GRACE_S = 5
 KEEP_ALIVE_S = 15
 #: A worker imports for some seconds on a busy machine before it can answer its supervisor.
 HEALTHCHECK_S = 60
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -51,17 +53,41 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def address(bound: socket.socket) -> str:
-    """The URL to open."""
+def address(bound: socket.socket, tls: bool = False) -> str:
+    """The URL to open on this machine."""
     host, port = bound.getsockname()[:2]
+    if host in EVERY_ADDRESS:
+        host = "localhost"
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{port}"
+    return f"http{'s' if tls else ''}://{host}:{port}"
+
+
+def certificates(configuration: Configuration) -> Certificates | None:
+    """What TLS=1 needs, made or renewed; None without TLS."""
+    server = configuration.server
+    if not server.tls:
+        return None
+    names = machine_names(server.more_names)
+    if server.host not in EVERY_ADDRESS:
+        names.append(server.host)
+    return ensure_certificates(configuration.paths.tls, names)
+
+
+def phone_instructions(
+    made: Certificates, bound: socket.socket, more_names: Sequence[str] = ()
+) -> list[str]:
+    """What to type on a phone, and the fingerprint to compare there."""
+    host, port = bound.getsockname()[:2]
+    reachable = lan_addresses() if host in EVERY_ADDRESS else [host]
+    lines = [
+        f"手机 phone: https://{name}:{port}/ca.crt (一次 once), https://{name}:{port}/field"
+        for name in [*more_names, *(f"[{n}]" if ":" in n else n for n in reachable)]
+    ]
+    return [*lines, f"CA SHA-256 {made.fingerprint}", "docs/phones.zh-CN.md, docs/phones.md"]
 
 
 def check_before_serving(configuration: Configuration) -> None:
     """Raises Unavailable for what would stop every worker, before any is started."""
-    if configuration.server.tls:
-        raise Unavailable("TLS=1 is not available yet; put a proxy with TLS in front")
     owner = owner_engine(configuration.database_url)
     engine = app_engine(configuration.database_url, pool_size=1)
     try:
@@ -78,8 +104,10 @@ def check_before_serving(configuration: Configuration) -> None:
         engine.dispose()
 
 
-def serve(configuration: Configuration, bound: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM; a worker that dies is replaced."""
+def serve(
+    configuration: Configuration, bound: socket.socket, made: Certificates | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM, by TLS with certificates; a worker that dies is replaced."""
     workers = configuration.server.workers
     settings = uvicorn.Config(
         APPLICATION,
@@ -92,6 +120,7 @@ def serve(configuration: Configuration, bound: socket.socket) -> None:
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_worker_healthcheck=HEALTHCHECK_S,
+        ssl_certfile=None if made is None else made.server,
     )
     if workers == 1:
         uvicorn.Server(settings).run(sockets=[bound])

@@ -96,6 +96,10 @@ class PathsSettings(Settings):
     def credentials(self) -> Path:
         return self.var / "credentials.json"
 
+    @property
+    def tls(self) -> Path:
+        return self.var / "tls"
+
 
 class DatabaseSettings(Settings):
     """Which database, and how long anyone may wait for it.
@@ -145,12 +149,21 @@ class DatabaseSettings(Settings):
 
 
 class ServerSettings(Settings):
-    """Where it listens. `PORT` is what `make run` documents; `YUTU_PORT` wins over it."""
+    """Where it listens. `PORT` is what `make run` documents; `YUTU_PORT` wins over it.
 
-    host: str = "127.0.0.1"
+    `YUTU_HOST` is this machine alone, and with `TLS=1`, which is for phones, every address it has.
+    `YUTU_TLS_NAMES`: more host names and addresses for the certificate, separated by commas.
+    """
+
+    tls: bool = Field(False, validation_alias=AliasChoices("YUTU_TLS", "TLS"))
+    tls_names: str = ""
+    host: str = Field(default_factory=lambda known: "0.0.0.0" if known.get("tls") else "127.0.0.1")  # noqa: S104
     port: int = Field(8000, ge=0, le=65_535, validation_alias=AliasChoices("YUTU_PORT", "PORT"))
     workers: int = Field(2, ge=1, le=64)
-    tls: bool = Field(False, validation_alias=AliasChoices("YUTU_TLS", "TLS"))
+
+    @property
+    def more_names(self) -> list[str]:
+        return [name for one in self.tls_names.split(",") if (name := one.strip())]
 
 
 class SecuritySettings(Settings):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import typer
@@ -10,7 +11,14 @@ from api import logs
 from api.commands.preparations import demonstrate, load_divisions
 from api.commands.private_database import database, stoppable
 from api.deps import Configuration
-from api.serving import address, check_before_serving, listen, serve
+from api.serving import (
+    address,
+    certificates,
+    check_before_serving,
+    listen,
+    phone_instructions,
+    serve,
+)
 from data.accounts import first_run
 from data.database import migrate, owner_engine
 from data.settings import ServerSettings
@@ -33,10 +41,7 @@ def run_command() -> None:
             for prepare in PREPARATIONS:
                 prepare(configuration)
             check_before_serving(configuration)
-            typer.echo(
-                f"渝图 Yutu serves {address(bound)} ; accounts: {configuration.paths.credentials}"
-            )
-            serve(configuration, bound)
+            open_door(configuration, bound, f" ; accounts: {configuration.paths.credentials}")
     typer.echo("stopped")
 
 
@@ -49,9 +54,18 @@ def serve_command() -> None:
         with bound, database() as url:
             configuration = Configuration.load(url)
             check_before_serving(configuration)
-            typer.echo(f"渝图 Yutu serves {address(bound)}")
-            serve(configuration, bound)
+            open_door(configuration, bound)
     typer.echo("stopped")
+
+
+def open_door(configuration: Configuration, bound: socket.socket, more: str = "") -> None:
+    """Say where, and for phones how, then serve until told to stop."""
+    made = certificates(configuration)
+    typer.echo(f"渝图 Yutu serves {address(bound, configuration.server.tls)}{more}")
+    if made is not None:
+        for line in phone_instructions(made, bound, configuration.server.more_names):
+            typer.echo(line)
+    serve(configuration, bound, made)
 
 
 def make_accounts(configuration: Configuration) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.routes import (
+    certificate,
     districts,
     facilities,
     facts,
@@ -23,6 +24,7 @@ from api.routes import (
 
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
+    certificate.router,
     session.router,
     pages.router,
     situation.router,

@@ -21,7 +21,7 @@ from tests.api.conftest import assert_problem
 
 Key = Callable[[str], dict[str, str]]
 ACCOUNT_OF = {role: role for role in ROLES}
-OPEN_PATHS = {"/health", "/ready", "/v1/token", "/login", "/static/{path:path}"}
+OPEN_PATHS = {"/health", "/ready", "/v1/token", "/login", "/static/{path:path}", "/ca.crt"}
 STREAMS = {"/v1/situation/stream"}
 
 
