@@ -11,22 +11,34 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import geopandas as gpd
+import numpy as np
 import psycopg.errors
+import shapely
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
 from data.database import Write, writing
 from data.default_divisions import DIVISIONS_LOCK
-from data.divisions import DivisionVersion, store_version, versions, zones_frame
+from data.divisions import (
+    DivisionVersion,
+    districts_frame,
+    store_version,
+    versions,
+    zones_frame,
+)
 from data.replacing import Replaced, place_everything_again
 from data.rulepacks import CITY_TIME
 from data.status import INVENTORY_LOCK
 from data.zones import attach_zones
+from geo.crs import area_m2
 from geo.districts import check_coverage
 from geo.errors import Fault, InvalidInput, Unavailable
+
+#: More of a district's ground in no new district is a district forgotten, not a border redrawn.
+FORGOTTEN_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,9 +84,9 @@ def import_districts(
     `engine` has the owner's rights. `frame`: EPSG:4326, columns as `store_version`; `zones`: those
     that come with them (`data.zones.read_zones`). Zones of the version that ends go on in the new
     one unless `zones` has their code or they are in `ended_zones`. Durable on return, and the same
-    again changes nothing. Raises InvalidInput for districts that are no coverage, for an overlap
-    with other versions than the one that ends, for times ahead; Unavailable when others read the
-    divisions for too long.
+    again changes nothing. Raises InvalidInput for districts that are no coverage or forget one, for
+    an overlap with other versions than the one that ends, for times ahead; Unavailable when others
+    read the divisions for too long.
     """
     check_coverage(frame)
     said = {"label": label, "source": source, "licence": licence, "note": note}
@@ -88,6 +100,7 @@ def import_districts(
         carried: list[gpd.GeoDataFrame] = [] if zones is None else [zones.assign(source=source)]
         if ending is not None:
             _end(connection, ending.id, validity.since)
+            _refuse_forgotten(districts_frame(connection, ending.id), frame)
             before = zones_frame(connection, ending.id)
             _require_zones(before, ended_zones)
             carried.insert(0, before[~before["code"].isin({*own, *ended_zones})])
@@ -275,6 +288,22 @@ def _end(connection: Connection, version_id: int, at: datetime) -> None:
         text("UPDATE division_version SET valid_to = :at WHERE id = :id"),
         {"at": at, "id": version_id},
     )
+
+
+def _refuse_forgotten(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> None:
+    """Raise InvalidInput naming districts whose ground the new ones mostly leave out: a hole that
+    size passes for an enclave."""
+    ground = shapely.union_all(after.geometry.to_numpy())
+    shapes = before.geometry.to_numpy()
+    left = shapely.difference(shapes, ground)
+    faults = []
+    for i in np.flatnonzero(area_m2(left) > FORGOTTEN_SHARE * area_m2(shapes)).tolist():
+        lon, lat = shapely.get_coordinates(shapely.point_on_surface(left[i]))[0]
+        named = f"{before['adcode'].iloc[i]} {before['name'].iloc[i]}"
+        reason = f"the ground of {named} would be in no district, as at ({lon:.6f}, {lat:.6f})"
+        faults.append(Fault(reason, None, "geometry"))
+    if faults:
+        raise InvalidInput(faults)
 
 
 def _divide(connection: Connection, at: datetime | None) -> None:
