@@ -204,4 +204,4 @@ def test_a_wrong_name_stops_the_start_with_the_variable(short_folder: Path) -> N
     assert ended.returncode == 1
     assert "YUTU_TLS_NAMES" in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not list((short_folder / "tls").iterdir())
+    assert not (short_folder / "tls" / "server.pem").exists()
