@@ -20,6 +20,20 @@ CHECKPOINT_AFTER_ROWS = 50_000
 _COLUMNS = ", ".join(MEASURES)
 _SUMS = ", ".join(f"sum(d.{m}) AS {m}" for m in MEASURES)
 _ADDED = ", ".join(f"{m} = c.{m} + excluded.{m}" for m in MEASURES)
+_LATEST = """
+INSERT INTO source_latest AS l (operator, kind, site_at, return_at, heard_at)
+SELECT r.operator, r.kind,
+       max(r.observed_at) FILTER (WHERE r.channel = 'site'),
+       max(r.observed_at) FILTER (WHERE r.channel = 'return'),
+       max(h.received_at)
+FROM change h JOIN source_report r USING (batch_id)
+WHERE h.sequence > :after AND h.sequence <= :upto
+GROUP BY r.operator, r.kind
+ON CONFLICT (operator, kind) DO UPDATE SET
+    site_at = greatest(l.site_at, excluded.site_at),
+    return_at = greatest(l.return_at, excluded.return_at),
+    heard_at = greatest(l.heard_at, excluded.heard_at)
+"""
 _SPAN = (
     "FROM change h JOIN counter_delta d USING (batch_id)"
     " WHERE h.sequence > :after AND h.sequence <= :upto"
@@ -51,6 +65,7 @@ def fold(connection: Connection) -> int:
         ),
         span,
     )
+    connection.execute(text(_LATEST), span)
     if rows > CHECKPOINT_AFTER_ROWS:
         connection.execute(
             text(

@@ -82,6 +82,17 @@ _OBSERVATIONS = """
 SELECT l.facility_id, l.observed_at, l.state, l.event_id
 FROM status_log l JOIN change h USING (batch_id)
 WHERE NOT l.future AND h.sequence <= :sequence AND l.facility_pk = ANY (:pks)
+  AND l.observed_at > coalesce(CAST(:since AS timestamptz), '-infinity')
+UNION ALL  -- how each stood when the event began; what came before matters to no one
+SELECT l.facility_id, l.observed_at, l.state, l.event_id
+FROM unnest(CAST(:pks AS int[])) AS f(pk)
+CROSS JOIN LATERAL (
+    SELECT s.facility_id, s.observed_at, s.state, s.event_id
+    FROM status_log s JOIN change h USING (batch_id)
+    WHERE s.facility_pk = f.pk AND s.observed_at <= CAST(:since AS timestamptz)
+      AND NOT s.future AND h.sequence <= :sequence
+    ORDER BY s.observed_at DESC, s.state DESC, s.event_id DESC LIMIT 1
+) l
 UNION ALL  -- sent before the facility was known, by an account that may speak for its operator
 SELECT l.facility_id, l.observed_at, l.state, l.event_id
 FROM status_log l JOIN change h USING (batch_id)
@@ -102,13 +113,15 @@ def power_known(
     at: datetime | None,
     now: datetime,
     outages: Sequence[dict[str, Any]],
+    since: datetime | None = None,
     silent: frozenset[str] = frozenset(),
 ) -> PowerKnown:
     """Supply and losses as known at `sequence`, with the inventory in force at `at` (None: now).
 
     `outages`: the newest revisions known (`data.outages`), with `split` in this version. A
     facility named by or inside a reported outage counts only through it, while that lasts. What is
-    not down of a `silent` operator is unknown.
+    not down of a `silent` operator is unknown. Losses are complete from `since` on (None: always),
+    the close of the last event: so that reading does not grow with all of history.
     """
     in_force = {"kinds": list(kinds), "at": at, "sequence": sequence}
     rows = connection.execute(text(_IN_FORCE), {**in_force, "version": version_id}).all()
@@ -118,6 +131,7 @@ def power_known(
             text(_OBSERVATIONS),
             {
                 "sequence": sequence,
+                "since": since,
                 "pks": [r.pk for r in rows],
                 "ids": [r.facility_id for r in rows],
                 "operators": [r.operator for r in rows],

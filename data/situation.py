@@ -24,7 +24,7 @@ from data.power import power_known
 from data.returns import returns_at
 from data.rulepacks import RulePacks
 from data.settings import SituationSettings
-from data.sources import Source, as_json, heard_at, silent_operators, sources_at
+from data.sources import Source, as_json, heard_at, silent_operators, sources_at, sources_now
 from geo.rules import RulePack
 from geo.situation import COUNTS, Known, NoiseFloor, Situation, situation, with_returns
 
@@ -92,7 +92,7 @@ def shown_at(
         else counters_at(connection, version.id, moment.sequence, moment.now)
     )
     unit_rows = units(connection, version.id)
-    sources = sources_at(connection, moment.sequence)
+    sources = sources_now(connection) if moment.folded else sources_at(connection, moment.sequence)
     counts = _counts(connection, counters, sources, unit_rows, moment.sequence)
     operators = sorted({o for o in counts["operator"] if o})
     silent, falls_silent_at = silent_operators(
@@ -109,6 +109,7 @@ def shown_at(
         at=moment.at,
         now=moment.now,
         outages=outages,
+        since=closed,
         silent=silent,
     )
     known = Known(

@@ -36,13 +36,24 @@ GROUP BY r.operator, r.kind
 ORDER BY r.operator, r.kind
 """
 
+_LATEST = """
+SELECT operator, kind, site_at, return_at, heard_at FROM source_latest ORDER BY operator, kind
+"""
+
 
 def sources_at(connection: Connection, sequence: int) -> list[Source]:
-    """The source of every operator and kind heard of by `sequence`."""
+    """The source of every operator and kind heard of by `sequence`; reads all reports till then."""
+    return _sources(connection, _SOURCES, {"sequence": sequence})
+
+
+def sources_now(connection: Connection) -> list[Source]:
+    """The same through the last fold, from the folded table."""
+    return _sources(connection, _LATEST, {})
+
+
+def _sources(connection: Connection, sql: str, params: dict[str, int]) -> list[Source]:
     found = []
-    for operator, kind, site_at, return_at, heard_at in connection.execute(
-        text(_SOURCES), {"sequence": sequence}
-    ).tuples():
+    for operator, kind, site_at, return_at, heard in connection.execute(text(sql), params):
         by_return = return_at is not None and (site_at is None or return_at >= site_at)
         found.append(
             Source(
@@ -50,7 +61,7 @@ def sources_at(connection: Connection, sequence: int) -> list[Source]:
                 kind,
                 "return" if by_return else "site",
                 return_at if by_return else site_at,
-                heard_at,
+                heard,
             )
         )
     return found

@@ -375,3 +375,15 @@ source_report = Table(
     CheckConstraint("channel IN ('site', 'return', 'heartbeat')", name="channel"),
     Index(None, "operator", "kind"),
 )
+
+#: The same folded: per operator and kind the newest of each channel, so that reading does not grow
+#: with history.
+source_latest = Table(
+    "source_latest",
+    metadata,
+    Column("operator", CODE, primary_key=True),
+    Column("kind", CODE, primary_key=True),
+    Column("site_at", TIME),
+    Column("return_at", TIME),
+    Column("heard_at", TIME, nullable=False),
+)

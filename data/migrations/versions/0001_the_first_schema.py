@@ -766,6 +766,15 @@ def upgrade() -> None:
         op.f("ix_incident_revision_batch_id"), "incident_revision", ["batch_id"], unique=False
     )
     # ### end Alembic commands ###
+    op.create_table(
+        "source_latest",
+        sa.Column("operator", sa.Text(collation="C"), nullable=False),
+        sa.Column("kind", sa.Text(collation="C"), nullable=False),
+        sa.Column("site_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("return_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("heard_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("operator", "kind", name=op.f("pk_source_latest")),
+    )
     sql = Path(__file__).parents[1] / "sql" / "0001_functions.sql"
     driver = op.get_bind().connection.driver_connection
     driver.execute(sql.read_text(encoding="utf-8"))  # not through a driver that reads "%"
