@@ -20,6 +20,7 @@ BODY_BYTES_MAX = 10 * MIB
 STATUS_BYTES_MAX = 50 * MIB
 IMPORT_BYTES_MAX = 200 * MIB
 FORM_BYTES_MAX = 64 * 1024
+ATTACHMENT_BYTES_MAX = 31 * MIB  # a file of 30 MiB and the form around it
 
 OPEN: frozenset[str] | None = None
 ANY_ACCOUNT = frozenset(ROLES)
@@ -104,6 +105,17 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/v1/incidents", READS_INCIDENTS),
     rule("GET", "/v1/incidents/{incident_id}", READS_INCIDENTS),
     rule("PATCH", "/v1/incidents/{incident_id}", roles("field", "commander"), body=MIB),
+    rule(
+        "POST",
+        "/v1/incidents/{incident_id}/attachments",
+        roles("field", "commander"),
+        body=ATTACHMENT_BYTES_MAX,
+    ),
+    rule("GET", "/v1/incidents/{incident_id}/attachments", READS_INCIDENTS),
+    rule("GET", "/v1/incidents/{incident_id}/attachments/{attachment_id}", READS_INCIDENTS),
+    rule(
+        "GET", "/v1/incidents/{incident_id}/attachments/{attachment_id}/original", READS_INCIDENTS
+    ),
     rule("PUT", "/v1/plans/{plan}/facts", roles("commander"), body=MIB),
     # the rules
     rule("GET", "/v1/plans", ANY_ACCOUNT),

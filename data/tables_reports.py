@@ -1,7 +1,8 @@
 """Tables of what people and systems report beside status events, of what is shown, and accounts.
 
-Continues `data/tables.py` (the same metadata): returns, outages, incidents, declared facts, power
-events; the situation as it was shown and the outbox of the stream; accounts.
+Continues `data/tables.py` (the same metadata): returns, outages, incidents with their
+attachments, declared facts, power events; the situation as it was shown and the outbox of the
+stream; accounts.
 """
 
 from __future__ import annotations
@@ -122,6 +123,25 @@ incident_revision = Table(
     Column("state", CODE, nullable=False),
     Column("facts", JSONB, nullable=False),
     CheckConstraint("state IN ({})".format(", ".join(f"'{s}'" for s in INCIDENT_STATES)), "state"),
+)
+
+#: A photo or document of an incident; the files are kept by hash outside the database.
+attachment = Table(
+    "attachment",
+    metadata,
+    Column("attachment_id", UUID(as_uuid=True), primary_key=True),
+    Column("incident_id", ForeignKey("incident.incident_id"), nullable=False, index=True),
+    _batch(index=True),
+    Column("account", Text, nullable=False),
+    Column("file_name", Text, nullable=False),
+    Column("media_type", CODE, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("width_px", Integer),
+    Column("height_px", Integer),
+    Column("display_sha256", LargeBinary),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256"),
+    CheckConstraint("octet_length(display_sha256) = 32", name="display_sha256"),
 )
 
 plan_facts = Table(

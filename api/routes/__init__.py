@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.routes import (
+    attachments,
     certificate,
     districts,
     facilities,
@@ -35,6 +36,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     outages.router,
     returns.router,
     incidents.router,
+    attachments.router,
     facts.router,
     openapi.router,
     static.router,
