@@ -27,7 +27,7 @@ INCIDENT: dict[str, Any] = {
         "adcode": "500107",
         "plan": "special-equipment-2023",
         "kind": "crane",
-        "state": "open",
+        "state": "verified",
         "level": 3,
         "occurred_at": "2026-11-21T02:00:00+08:00",
     },

@@ -28,7 +28,7 @@ LAYERS = ["incidents", "outages"]
 
 router = make_router("pages")
 
-_shapes: dict[tuple[int, datetime | None], dict[str, Any]] = {}
+_shapes: dict[tuple[str, DivisionVersion], dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _page(visit: Visit, plan: str | None) -> Response:
     services, at = visit.services, visit.at
     with reading(services.engine) as connection:
         version = version_at(connection, at)
-        districts = _districts(connection, version)
+        districts = _districts(connection, services.configuration.database_url, version)
     in_force = services.packs.in_force(at or datetime.now(UTC))
     stored = services.get(Situations).latest(visit.lang) if at is None else None
     page = render_page(
@@ -92,9 +92,9 @@ def _page(visit: Visit, plan: str | None) -> Response:
     return page_answer(page, request=visit.request)
 
 
-def _districts(connection: Connection, version: DivisionVersion) -> dict[str, Any]:
+def _districts(connection: Connection, database: str, version: DivisionVersion) -> dict[str, Any]:
     """Simplified borders of a version; kept, since a version's borders never change."""
-    key = (version.id, version.valid_to)
+    key = (database, version)
     if key not in _shapes:
         _shapes[key] = feature_collection(connection, version, tolerance_m=DISPLAY_TOLERANCE_M)
     return _shapes[key]

@@ -3,6 +3,7 @@
 import { dayAndTime, el, levelBadge, ROMAN } from "./dom.js";
 
 const REFRESH_MS = 1000;
+const OVER = new Set(["resolved", "rejected", "duplicate"]);
 
 export class Points {
   constructor({ map, urls, at, say, style, kinds, onChange }) {
@@ -54,7 +55,7 @@ export class Points {
     for (const feature of this.features) {
       const p = feature.properties ?? {};
       if (feature.geometry?.type !== "Point" || (this.plan && p.plan && p.plan !== this.plan.id)) continue;
-      if (p.state && p.state !== "open") continue;
+      if (OVER.has(p.state)) continue;
       const level = p.assessment?.level ?? p.level ?? null;
       const [lon, lat] = feature.geometry.coordinates;
       const icon = L.divIcon({ className: "incident-icon", iconSize: [24, 24], html: levelBadge(level, this.say, "round") });
