@@ -354,9 +354,7 @@ def test_asking_about_the_past_gives_what_was_shown_then(
         stored = connection.execute(
             text("SELECT sequence, as_of, lang, body FROM situation_bytes ORDER BY sequence, lang")
         ).all()
-        received = dict(
-            connection.execute(text("SELECT sequence, received_at FROM change")).all()
-        )
+        received = dict(connection.execute(text("SELECT sequence, received_at FROM change")).all())
     assert len(stored) > 30
     assert {r.lang for r in stored} == {"zh", "en"}
     seen: dict[Any, set[str]] = {}
