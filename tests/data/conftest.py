@@ -10,15 +10,6 @@ from sqlalchemy import Engine
 from data.cluster import Cluster
 from data.database import app_engine, owner_engine
 from tests.conftest import drop_database
-from tests.feeds import load_divisions
-
-
-@pytest.fixture(scope="session")
-def divided_template(make_database: Callable[[str | None], str], template_database: str) -> str:
-    """The name of a migrated database that holds the divisions and nothing else."""
-    url = make_database(template_database)
-    load_divisions(url)
-    return url.split("?")[0].rsplit("/", 1)[1]
 
 
 @pytest.fixture
