@@ -34,7 +34,7 @@ class BlobFolder:
         try:
             _make(path.parent)
             try:
-                with draft.open("xb", opener=_own) as out:
+                with os.fdopen(_new(draft), "wb") as out:
                     out.write(body)
                     out.flush()
                     os.fsync(out.fileno())
@@ -57,8 +57,8 @@ class BlobFolder:
         return body
 
 
-def _own(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _new(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def _make(folder: Path) -> None:
