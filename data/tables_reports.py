@@ -156,17 +156,6 @@ plan_facts = Table(
     Column("close_event", Boolean, nullable=False, server_default="false"),
 )
 
-power_event = Table(
-    "power_event",
-    metadata,
-    Column("id", Integer, Identity(), primary_key=True),
-    Column("opened_sequence", BigInteger, nullable=False, unique=True),
-    Column("opened_at", TIME, nullable=False),
-    Column("closed_sequence", BigInteger),
-    Column("closed_at", TIME),
-    Column("basis", JSONB, nullable=False),
-)
-
 situation_bytes = Table(
     "situation_bytes",
     metadata,

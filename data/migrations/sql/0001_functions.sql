@@ -150,9 +150,8 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO yutu_app;
 GRANT INSERT ON batch, change, placement, placement_division, facility, facility_past,
     counter_group, facility_state, status_ledger, status_log, counter, counter_checkpoint,
     source_report, source_latest, operator_return, outage, incident, incident_conflict, incident_revision,
-    plan_facts, power_event, situation_bytes, stream_event, account TO yutu_app;
-GRANT UPDATE ON facility, facility_state, counter, fold, source_latest, account, power_event
-    TO yutu_app;
+    plan_facts, situation_bytes, stream_event, account TO yutu_app;
+GRANT UPDATE ON facility, facility_state, counter, fold, source_latest, account TO yutu_app;
 GRANT DELETE ON situation_bytes TO yutu_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO yutu_app;
 REVOKE ALL ON status_log_default FROM yutu_app;

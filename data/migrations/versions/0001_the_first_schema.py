@@ -142,17 +142,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name=op.f("uq_placement_key")),
     )
     op.create_table(
-        "power_event",
-        sa.Column("id", sa.Integer(), sa.Identity(always=False), nullable=False),
-        sa.Column("opened_sequence", sa.BigInteger(), nullable=False),
-        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("closed_sequence", sa.BigInteger(), nullable=True),
-        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("basis", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_power_event")),
-        sa.UniqueConstraint("opened_sequence", name=op.f("uq_power_event_opened_sequence")),
-    )
-    op.create_table(
         "situation_bytes",
         sa.Column("sequence", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("lang", sa.Text(collation="C"), nullable=False),
