@@ -14,9 +14,10 @@ from uuid import UUID
 
 from data.fields import Fields, require_object
 from data.rulepacks import RulePacks
-from geo.crs import WGS84, parse_crs, swapped_hint, to_wgs84
+from geo.crs import WGS84, parse_crs
 from geo.errors import CrsError, Fault, InvalidInput, NotFound
 from geo.grade import RulePack, check_facts
+from geo.position import Position, read_position
 
 AHEAD_MAX = timedelta(minutes=5)
 #: In plans that grade each incident by itself, the fact that an incident's `kind` states.
@@ -25,7 +26,10 @@ KIND_FACT = "equipment"
 
 @dataclass(frozen=True)
 class ReportedIncident:
-    """A valid incident. `position` is longitude, latitude in WGS-84, or None."""
+    """A valid incident. `position` is longitude, latitude in WGS-84, or None.
+
+    `hints` are the warnings of `geo.position`; `place_text` is where a district may be named.
+    """
 
     incident_id: UUID
     plan: str
@@ -37,6 +41,8 @@ class ReportedIncident:
     position: tuple[float, float] | None
     accuracy_m: float | None
     facility_id: str | None
+    hints: tuple[str, ...] = ()
+    place_text: str = ""
 
 
 def read_incident(body: Any, packs: RulePacks, now: datetime) -> ReportedIncident:
@@ -56,7 +62,7 @@ def read_incident(body: Any, packs: RulePacks, now: datetime) -> ReportedInciden
     facts = _read_facts(read, pack, kind, now)
     system, position = _read_position(read)
     read.time("device_time")
-    read.words("address", characters_max=500)
+    address = read.words("address", characters_max=500)
     read.words("description", characters_max=10_000)
     read.words("source", characters_max=200)
     _check_reporter(read)
@@ -73,9 +79,11 @@ def read_incident(body: Any, packs: RulePacks, now: datetime) -> ReportedInciden
         facts=facts,
         crs=system,
         original_position=given.get("position"),
-        position=position,
+        position=position.place if position else None,
         accuracy_m=accuracy_m,
         facility_id=facility_id,
+        hints=position.hints if position else (),
+        place_text=address or "",
     )
 
 
@@ -151,35 +159,19 @@ def _read_uuid(read: Fields) -> UUID | None:
         return None
 
 
-def _read_position(read: Fields) -> tuple[str | None, tuple[float, float] | None]:
-    """The declared system and the position in WGS-84; (None, None) without a position."""
+def _read_position(read: Fields) -> tuple[str | None, Position | None]:
+    """The declared system, WGS84 when none is, and the position; (None, None) without one."""
     value, stated = read.raw("position"), read.raw("crs")
     try:
         if stated is not None and type(stated) is not str:
             raise CrsError([Fault("must be a text such as WGS84 or GCJ-02", None, "crs")])
         system = WGS84 if stated is None else parse_crs(stated)
-    except CrsError as error:
-        read.faults += error.faults
-        return None, None
-    if value is None:
-        return None, None
-    numbers = isinstance(value, list) and len(value) in (2, 3)
-    if not numbers or not all(type(n) in (int, float) for n in value):
-        read.fault("position", "must be [longitude, latitude], two numbers")
-        return system, None
-    x, y = float(value[0]), float(value[1])
-    if swapped_hint(x, y, system) == "swapped":
-        reason = (
-            "lies outside Chongqing, but inside with its numbers exchanged:"
-            " give [longitude, latitude]"
-        )
-        read.fault("position", reason)
-        return system, None
-    try:
-        return system, to_wgs84(x, y, system)
+        if value is None:
+            return None, None
+        return system, read_position(value, system)
     except InvalidInput as error:
         read.faults += error.faults
-        return system, None
+        return None, None
 
 
 def _check_reporter(read: Fields) -> None:

@@ -131,25 +131,37 @@ SELECT p.geom, d.adcode, coalesce(z.code, d.adcode) AS unit FROM
    WHERE version_id = v.id AND kind = 'zone' AND ST_Covers(geom, p.geom)) z ON true
 """
 
+#: A facility by its id, else the lift in force with that rescue code.
+_FACILITY = """
+SELECT facility_id, ST_X(geom) AS lon, ST_Y(geom) AS lat FROM facility
+ WHERE facility_id = :f OR (rescue_code = :f AND retired_at IS NULL)
+ ORDER BY facility_id <> :f LIMIT 1
+"""
+#: Districts in force whose whole name stands in the words.
+_NAMED = """
+SELECT d.adcode FROM district d JOIN division_version v ON v.id = d.version_id
+ WHERE v.valid_from <= now() AND (v.valid_to IS NULL OR v.valid_to > now())
+ AND strpos(:words, d.name) > 0
+"""
+
 
 def _insert(
     write: Write, reported: ReportedIncident, submitted: Any, digest: bytes, account: Account
 ) -> bool:
     """Whether the incident is new; waits for a concurrent writer of the same id."""
     connection = write.connection
-    position, codes = reported.position, []
-    if reported.facility_id is not None:
-        found = connection.execute(
-            text(
-                "SELECT ST_X(geom) AS lon, ST_Y(geom) AS lat FROM facility WHERE facility_id = :f"
-            ),
-            {"f": reported.facility_id},
-        ).one_or_none()
+    position, codes = reported.position, list(reported.hints)
+    facility_id = reported.facility_id
+    if facility_id is not None:
+        found = connection.execute(text(_FACILITY), {"f": facility_id}).one_or_none()
         if found is None:
             codes.append("facility_unknown")
-        elif position is None:
-            position = (found.lon, found.lat)
-            codes.append("placed_by_facility")
+        else:
+            by_id = found.facility_id == facility_id
+            facility_id = found.facility_id
+            if position is None:
+                position = (found.lon, found.lat)
+                codes.append("placed_by_facility" if by_id else "placed_by_rescue_code")
     adcode = unit = None
     if position is None:
         codes.append("unplaced")
@@ -158,6 +170,9 @@ def _insert(
         adcode, unit = place.adcode, place.unit
         if adcode is None:
             codes.append("outside")
+        named = connection.execute(text(_NAMED), {"words": reported.place_text}).scalars().all()
+        if named and adcode not in named:
+            codes.append("far_from_named_district")
     added = connection.execute(
         text(
             "INSERT INTO incident (incident_id, body_sha256, batch_id, account, body, plan, kind,"
@@ -182,7 +197,7 @@ def _insert(
             if reported.original_position is None
             else orjson.dumps(reported.original_position).decode(),
             "accuracy_m": reported.accuracy_m,
-            "facility_id": reported.facility_id,
+            "facility_id": facility_id,
             "lon": None if position is None else position[0],
             "lat": None if position is None else position[1],
             "adcode": adcode,

@@ -33,6 +33,23 @@ _TEXTS = {
     ),
     "unplaced": ("没有位置，无法落图", "there is no position to place it by"),
     "placed_by_facility": ("按设施的位置落图", "placed where the facility is"),
+    "placed_by_rescue_code": (
+        "按救援识别码对应的电梯落图",
+        "placed where the lift of this rescue code is",
+    ),
+    "zone_prefix_missing": (
+        "坐标缺少带号，无法据此确定位置；请补上带号或声明 EPSG:4544、4545 或 4546",
+        "the numbers lack the prefix of their zone and place nothing; add it or declare"
+        " EPSG:4544, 4545 or 4546",
+    ),
+    "coordinate_imprecise": (
+        "坐标精度粗于约 100 米（不足三位小数），请核对",
+        "the position is coarser than about 100 m (fewer than three decimals); check it",
+    ),
+    "far_from_named_district": (
+        "坐标不在地址所写的区县内，请核对坐标、坐标系和地址",
+        "the position is not in the district the address names; check numbers, datum and address",
+    ),
     "facility_unknown": ("清单中没有这个设施", "the facility is not in the inventory"),
 }
 

@@ -1,0 +1,225 @@
+"""A position as people give it: two numbers, or text as typed on a phone or copied from a map.
+
+Read are decimal degrees, degrees and minutes, degrees, minutes and seconds, each with or without a
+hemisphere (N, E, 北纬, 东经) before or after both numbers, in full width too, and metres east and
+north of a Gauss-Krüger zone. The order is longitude, latitude unless both numbers carry a mark.
+
+Nothing is guessed: what cannot be read, or lies in Chongqing only with its numbers exchanged, is an
+InvalidInput naming what would be right. Metres without the prefix of their zone could lie in any of
+twenty: such a position is kept as given, without a place, with the hint `zone_prefix_missing`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn
+
+from geo.crs import CGCS2000, parse_crs, swapped_hint, to_wgs84
+from geo.errors import Fault, InvalidInput
+
+Hint = Literal["zone_prefix_missing", "coordinate_imprecise"]
+Notation = Literal[
+    "array", "decimal_degrees", "degrees_minutes", "degrees_minutes_seconds", "metres"
+]
+CHARACTERS_MAX: Final = 200
+#: Steps of the last digit above this many degrees (about 110 m of latitude) are imprecise.
+_COARSE_DEG: Final = 0.001
+_RIGHT: Final = (
+    "give [longitude, latitude] or a text such as 106.5516,29.5630, 29.5630N 106.5516E"
+    " or 东经106°33′05.8″ 北纬29°33′46.8″"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A position and how it was given.
+
+    `place` is longitude, latitude in WGS-84 degrees, None when the zone of its metres is unknown.
+    `crs` is the system as declared, canonical; `original` what was given, unchanged.
+    """
+
+    place: tuple[float, float] | None
+    original: str | list[float]
+    crs: str
+    notation: Notation
+    hints: tuple[Hint, ...] = ()
+
+
+def read_position(value: Any, crs: str | None) -> Position:
+    """The position in an array [x, y] or [x, y, height] or in text, given in `crs`.
+
+    Raises CrsError for the system, InvalidInput for what is no position in it.
+    """
+    system = parse_crs(crs)
+    if isinstance(value, str):
+        return _read_text(value, system)
+    numbers = isinstance(value, list) and len(value) in (2, 3)
+    if not numbers or not all(type(n) in (int, float) for n in value):
+        _refuse(f"must be [longitude, latitude], two numbers, or a text; {_RIGHT}")
+    try:
+        x, y = float(value[0]), float(value[1])
+    except OverflowError:
+        _refuse(f"is out of range; {_RIGHT}")
+    return Position(_placed(x, y, system), value, system, "array")
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+_BEFORE_FOLDING: Final = str.maketrans(
+    {"º": "°", "˚": "°", "″": '"', "′": "'", "＇": "'", "＂": '"', "’": "'", "‘": "'", "”": '"',
+     "“": '"', "度": "°", "分": "'", "秒": '"', "−": "-", "–": "-", "、": ",", "，": ",", "；": ";"}
+)  # fmt: skip
+_MARKS: Final = (
+    ("北纬", "N"), ("南纬", "S"), ("东经", "E"), ("西经", "W"), ("纬°", "φ"), ("经°", "λ"),
+    ("LATITUDE", "φ"), ("LONGITUDE", "λ"), ("LAT", "φ"), ("LON", "λ"), ("LNG", "λ"),
+)  # fmt: skip
+_NUMBER = r"\d{1,9}(?:\.\d{1,20})?"
+_ANGLE = (
+    rf"(?P<sign%d>[+-]?)(?P<d%d>{_NUMBER})"
+    rf"(?:\s*°(?:\s*(?P<m%d>{_NUMBER})\s*(?:'(?:\s*(?P<s%d>{_NUMBER})\s*(?:\"|'')?)?)?)?)?"
+)
+_FIRST, _SECOND = _ANGLE.replace("%d", "1"), _ANGLE.replace("%d", "2")
+_LABEL = r"(?P<mark%d>[NSEWφλ])\s*[:=]?\s*"
+_AFTER = r"\s*(?P<mark%d>[NSEW])"
+_BETWEEN = r"(?:\s*[,;/]\s*|\s+)"
+_NOTHING_OR_BETWEEN = r"(?:\s*[,;/]\s*|\s*)"
+_PAIRS: Final = tuple(
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        _FIRST + _BETWEEN + _SECOND,
+        _LABEL.replace("%d", "1") + _FIRST
+        + _NOTHING_OR_BETWEEN + _LABEL.replace("%d", "2") + _SECOND,
+        _FIRST + _AFTER.replace("%d", "1")
+        + _NOTHING_OR_BETWEEN + _SECOND + _AFTER.replace("%d", "2"),
+    )
+)  # fmt: skip
+_BRACKETS: Final = {"(": ")", "[": "]"}
+
+
+def _read_text(given: str, system: str) -> Position:
+    if len(given) > CHARACTERS_MAX:
+        _refuse(f"is longer than {CHARACTERS_MAX} characters; {_RIGHT}")
+    folded = unicodedata.normalize("NFKC", given.translate(_BEFORE_FOLDING)).upper().strip()
+    for word, mark in _MARKS:
+        folded = folded.replace(word, mark)
+    if folded and _BRACKETS.get(folded[0]) == folded[-1]:
+        folded = folded[1:-1].strip()
+    found = next((m for p in _PAIRS if (m := p.fullmatch(folded))), None)
+    if found is None:
+        _refuse(f"cannot be read as a position; {_RIGHT}")
+    part = found.groupdict()
+    if _is_metres(part, system):
+        return _read_metres(part, given, system)
+    if system.startswith("EPSG:") and system not in ("EPSG:4326", "EPSG:4490"):
+        if system == "EPSG:3857" or not _looks_like_degrees(part):
+            x, y = (float(part[f"sign{i}"] + part[f"d{i}"]) for i in "12")
+            return Position(_placed(x, y, system), given, system, "metres")
+        _refuse(
+            f"is in degrees but {system} is in metres; declare WGS84, CGCS2000, GCJ-02 or BD-09"
+        )
+    (first, coarse1), (second, coarse2) = _degrees(part, "1"), _degrees(part, "2")
+    marks = (part.get("mark1"), part.get("mark2"))
+    if marks[0] is not None:
+        axes = tuple("lat" if mark in ("N", "S", "φ") else "lon" for mark in marks)
+        if axes[0] == axes[1]:
+            _refuse(f"names the same axis twice; {_RIGHT}")
+        if axes[0] == "lat":
+            first, second = second, first
+    place = _placed(first, second, system)
+    depth = 2 if part["s1"] or part["s2"] else 1 if part["m1"] or part["m2"] else 0
+    notation: tuple[Notation, ...] = (
+        "decimal_degrees", "degrees_minutes", "degrees_minutes_seconds",
+    )  # fmt: skip
+    coarse = min(coarse1, coarse2) > _COARSE_DEG * 1.000001
+    return Position(
+        place, given, system, notation[depth], ("coordinate_imprecise",) if coarse else ()
+    )
+
+
+def _degrees(part: dict[str, str | None], which: str) -> tuple[float, float]:
+    """Signed degrees, and the degrees one step of the last digit given stands for."""
+    sign, mark = part[f"sign{which}"] or "", part.get(f"mark{which}")
+    texts = [t for t in (part[f"d{which}"], part[f"m{which}"], part[f"s{which}"]) if t]
+    if sign and mark in ("N", "S", "E", "W"):
+        _refuse("has both a sign and a hemisphere; leave one out")
+    if any("." in text for text in texts[:-1]):
+        _refuse("has a fraction before its last unit: 29.5°30′ is two statements; give 29°30′")
+    numbers = [float(text) for text in texts]
+    if any(number >= 60 for number in numbers[1:]):
+        _refuse("has minutes or seconds of 60 or more; they run from 0 to 59.99…")
+    size = math.fsum(number / 60**power for power, number in enumerate(numbers))
+    decimals = len(texts[-1].partition(".")[2])
+    negative = sign == "-" or mark in ("S", "W")
+    return (-size if negative else size), 10.0**-decimals / 60 ** (len(texts) - 1)
+
+
+# --- metres ---------------------------------------------------------------------------------------
+
+
+def _looks_like_degrees(part: dict[str, str | None]) -> bool:
+    marked = any(part.get(name) for name in ("mark1", "mark2", "m1", "m2"))
+    return marked or all(float(part[f"d{i}"] or 0) <= 180 for i in "12")
+
+
+def _is_metres(part: dict[str, str | None], system: str) -> bool:
+    """Whether two numbers of six to eight digits are given in CGCS2000 or a zone of it."""
+    if system != CGCS2000 and _epsg(system) not in range(4491, 4555):
+        return False
+    long = all(6 <= len((part[f"d{i}"] or "").partition(".")[0]) <= 8 for i in "12")
+    return long and not _looks_like_degrees(part)
+
+
+def _epsg(system: str) -> int:
+    return int(system[5:]) if system.startswith("EPSG:") else 0
+
+
+def _prefix_of(epsg: int) -> tuple[int, bool] | None:
+    """The zone of a CGCS2000 system and whether its eastings begin with that number.
+
+    EPSG 4491–4501 are the 6° zones 13–23 and 4513–4533 the 3° zones 25–45, both with the prefix;
+    4502–4512 and 4534–4554 the same zones without.
+    """
+    for start, stop, zone, prefixed in (
+        (4491, 4502, 13, True), (4502, 4513, 13, False),
+        (4513, 4534, 25, True), (4534, 4555, 25, False),
+    ):  # fmt: skip
+        if start <= epsg < stop:
+            return epsg - start + zone, prefixed
+    return None
+
+
+def _read_metres(part: dict[str, str | None], given: str, system: str) -> Position:
+    east, north = (float((part[f"sign{i}"] or "") + (part[f"d{i}"] or "")) for i in "12")
+    if 1e6 <= east < 1e7 and (north >= 1e7 or 1e5 <= north < 1e6):
+        _refuse("gives north before east; give the easting first, then the northing")
+    zone = int(east // 1e6) if east >= 1e7 else None
+    declared = _prefix_of(_epsg(system))
+    if zone is None:
+        if declared is None or declared[1]:
+            return Position(None, given, system, "metres", ("zone_prefix_missing",))
+        return Position(_placed(east, north, system), given, system, "metres")
+    if declared is not None and declared[0] != zone:
+        _refuse(f"begins with zone {zone} but {system} is zone {declared[0]}; one of them is wrong")
+    if zone in range(13, 24):
+        prefixed = 4491 + zone - 13
+    elif zone in range(25, 46):
+        prefixed = 4513 + zone - 25
+    else:
+        _refuse(f"begins with {zone}, no zone of CGCS2000: 6° zones are 13–23, 3° zones 25–45")
+    return Position(_placed(east, north, f"EPSG:{prefixed}"), given, system, "metres")
+
+
+def _placed(x: float, y: float, system: str) -> tuple[float, float]:
+    if swapped_hint(x, y, system) == "swapped":
+        _refuse(
+            "lies outside Chongqing, but inside with its numbers exchanged:"
+            " give [longitude, latitude]"
+        )
+    return to_wgs84(x, y, system)
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise InvalidInput([Fault(reason, None, "position")])
