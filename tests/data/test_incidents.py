@@ -50,8 +50,7 @@ SPECIAL = "special-equipment-2023"
 def engine(database_url: str) -> Any:
     made = app_engine(database_url, acquire_timeout_s=30)
     load_divisions(database_url)
-    lift = facility("LIFT-1", *INSIDE[NANAN], kind="special_equipment", rescue_code="500123")
-    load_facilities(made, [lift])
+    load_facilities(made, [facility("LIFT-1", *INSIDE[NANAN], kind="special_equipment")])
     yield made
     made.dispose()
 
@@ -224,64 +223,6 @@ def test_without_a_position_it_stands_at_its_facility_or_unplaced(engine: Engine
     nowhere = submit(engine, incident(position=None, facility_id="LIFT-X"))
     assert nowhere.json["adcode"] is None
     assert {w["code"] for w in nowhere.json["warnings"]} == {"facility_unknown", "unplaced"}
-
-
-def test_a_rescue_code_stands_for_its_lift(engine: Engine) -> None:
-    stored = submit(engine, incident(position=None, facility_id="500123"))
-    seen = see(engine, stored.json["incident_id"], COMMANDER)
-    assert (seen["adcode"], seen["facility_id"]) == (NANAN, "LIFT-1")
-    assert [w["code"] for w in seen["warnings"]] == ["placed_by_rescue_code"]
-
-
-def test_a_position_typed_as_text_is_placed_and_kept_as_typed(engine: Engine) -> None:
-    lon, lat = INSIDE[NANAN]
-    typed = f"北纬{lat:.4f}度，东经{lon:.4f}度"
-    stored = submit(engine, incident(position=typed))
-    seen = see(engine, stored.json["incident_id"], COMMANDER)
-    assert (seen["adcode"], seen["original_position"], seen["warnings"]) == (NANAN, typed, [])
-
-
-@pytest.mark.parametrize(
-    ("more", "codes", "placed"),
-    [
-        ({"position": "106.63,29.51"}, ["coordinate_imprecise"], True),
-        (
-            {"position": "360000,3270000", "crs": "CGCS2000", "address": "南岸区"},
-            ["zone_prefix_missing", "unplaced"],
-            False,
-        ),
-        (
-            {"position": "360000,3270000", "crs": "CGCS2000", "facility_id": "LIFT-1"},
-            ["zone_prefix_missing", "placed_by_facility"],
-            True,
-        ),
-    ],
-)
-def test_a_doubtful_position_is_kept_with_its_likely_cause(
-    engine: Engine, more: dict[str, Any], codes: list[str], placed: bool
-) -> None:
-    stored = submit(engine, incident(**more))
-    assert [w["code"] for w in stored.json["warnings"]] == codes
-    assert all(w["text"] for w in stored.json["warnings"])
-    assert (stored.json["adcode"] == NANAN) is placed
-
-
-def test_an_address_naming_another_district_than_the_point_is_doubted(engine: Engine) -> None:
-    with engine.connect() as connection:
-        rows = connection.execute(
-            text("SELECT adcode, name FROM district WHERE adcode = ANY (:codes)"),
-            {"codes": [NANAN, YUZHONG]},
-        )
-        names = {row.adcode: row.name for row in rows}
-    here, there = names[YUZHONG], names[NANAN]
-    for address, codes in (
-        (f"重庆市{here}民权路1号", []),
-        (f"重庆市{there}南坪街道", ["far_from_named_district"]),
-        (f"{there}与{here}交界", []),
-        ("解放碑", []),
-    ):
-        stored = submit(engine, incident(address=address))
-        assert [w["code"] for w in stored.json["warnings"]] == codes, address
 
 
 @pytest.mark.parametrize("crs", ["GCJ-02", "BD-09", "EPSG:4545"])
