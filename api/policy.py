@@ -67,6 +67,7 @@ def rule(
 
 
 READS_INCIDENTS = roles("viewer", "field", "planner", "commander", "admin")
+SENDS_INCIDENTS = roles("field", "commander")
 
 POLICY: tuple[Rule, ...] = (
     # the service itself
@@ -86,6 +87,9 @@ POLICY: tuple[Rule, ...] = (
     # the situation
     rule("GET", "/", ANY_ACCOUNT, page=True),
     rule("GET", "/maps/{plan}", ANY_ACCOUNT, page=True),
+    rule("GET", "/field", SENDS_INCIDENTS, page=True),
+    rule("GET", "/field/districts.json", SENDS_INCIDENTS),
+    rule("GET", "/field/worker.js", SENDS_INCIDENTS),
     rule("GET", "/v1/situation", ANY_ACCOUNT),
     rule("GET", "/v1/situation/stream", ANY_ACCOUNT),
     rule("GET", "/v1/districts", ANY_ACCOUNT),

@@ -49,12 +49,20 @@ OWN_SCRIPTS = (
     "connection.js",
     "district.js",
     "dom.js",
+    "field.js",
+    "field_form.js",
+    "field_map.js",
+    "field_queue.js",
+    "field_sender.js",
+    "field_store.js",
+    "field_worker.js",
     "legend.js",
     "main.js",
     "points.js",
     "table.js",
 )
-OWN_STYLES = ("map.css", "login.css")
+OWN_STYLES = ("map.css", "login.css", "field.css")
+OWN_OTHERS = ("field.webmanifest", "field-192.png", "field-512.png")
 MAIN_SCRIPT_URL = f"{STATIC_PREFIX}/yutu/main.js"
 MAP_STYLE_URL = f"{STATIC_PREFIX}/yutu/map.css"
 LOGIN_STYLE_URL = f"{STATIC_PREFIX}/yutu/login.css"
@@ -77,7 +85,7 @@ def static_files() -> dict[str, Path]:
         ASSET_URLS["leaflet"]: leaflet / "leaflet.js",
         ASSET_URLS["leaflet_css"]: leaflet / "leaflet.css",
     }
-    for name in (*OWN_SCRIPTS, *OWN_STYLES):
+    for name in (*OWN_SCRIPTS, *OWN_STYLES, *OWN_OTHERS):
         files[f"{STATIC_PREFIX}/yutu/{name}"] = ASSETS_DIR / "yutu" / name
     return files
 

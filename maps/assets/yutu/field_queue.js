@@ -1,0 +1,52 @@
+// What was filed on this device: waiting, sent with its receipt, or refused with the reason.
+
+import { dayAndTime, el, ROMAN, replace } from "./dom.js";
+
+export function drawQueue(node, { reports, photos, account, say, nameOf, districtName, mend, drop }) {
+  const rows = reports.toReversed().map((one) => {
+    const its = photos.filter((photo) => photo.report === one.key);
+    return el("article", { cls: `report ${one.state}`, data: { state: one.state, id: one.incident_id } },
+      el("header", {}, el("b", { text: nameOf(one.draft) }), el("span", { cls: "state", text: say(`state_${one.state}`) })),
+      el("p", { cls: "quiet", text: [dayAndTime(one.draft.occurred_at), one.draft.address].filter(Boolean).join(" · ") }),
+      one.state === "sent" ? receipt(one, say, districtName) : null,
+      one.state === "refused" ? refusal(one, say) : null,
+      one.state === "waiting" && one.account && account && one.account !== account
+        ? el("p", { cls: "why", text: say("other_account", { name: one.account }) }) : null,
+      its.length ? el("p", { cls: "quiet", text: say("photos_count", { n: its.length, sent: its.filter((p) => p.state === "sent").length }) }) : null,
+      ...its.filter((p) => p.state === "refused").map((p) => el("p", { cls: "why", text: say("photo_refused", { why: reasons(p.problem, say).join("；") }) })),
+      one.state === "refused"
+        ? el("div", { cls: "pickers" },
+            el("button", { cls: "wide strong mend", text: say("mend"), attrs: { type: "button" }, on: { click: () => mend(one, its) } }),
+            el("button", { cls: "wide", text: say("delete"), attrs: { type: "button" }, on: { click: () => drop(one) } }))
+        : null);
+  });
+  replace(node, el("h2", { text: say("reports") }), rows.length ? rows : el("p", { cls: "quiet", text: say("none") }));
+}
+
+function receipt({ receipt: told, answered_at }, say, districtName) {
+  const level = told.assessment?.level;
+  const pair = (key, text) => [el("dt", { text: say(key) }), el("dd", { text })];
+  return el("div", {},
+    el("dl", {},
+      pair("district", districtName(told.adcode) ?? say("unplaced")),
+      pair("level", ROMAN[level] ? say("level_of", { level: ROMAN[level] }) : say("level_none")),
+      pair("answered", dayAndTime(answered_at)),
+      pair("receipt", told.incident_id)),
+    ...(told.warnings ?? []).map((one) => el("p", { cls: "why mild", text: one.text })),
+    told.probable_duplicates?.length ? el("p", { cls: "why mild", text: say("duplicates", { n: told.probable_duplicates.length }) }) : null);
+}
+
+function refusal({ problem }, say) {
+  return el("ul", { cls: "why" }, reasons(problem, say).map((text) => el("li", { text })));
+}
+
+function reasons(problem, say) {
+  if (!problem) return [];
+  const named = (field) => {
+    const key = `field_${field.replace(/^facts\./, "")}`;
+    return say(key) === key ? field : say(key);
+  };
+  const listed = (problem.errors ?? []).map(({ field, reason }) => (field ? `${named(field)}: ${reason}` : reason));
+  if (listed.length) return listed;
+  return [[problem.title, problem.detail].filter(Boolean).join(": ") || String(problem.status)];
+}
