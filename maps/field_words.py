@@ -84,6 +84,13 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "duplicates": ("疑似重复 {n} 起", "{n} probable duplicates"),
     "photos_count": ("照片 {sent}/{n} 已送达", "{sent} of {n} photos sent"),
     "photo_refused": ("照片被退回：{why}", "Photo refused: {why}"),
+    "outside_city": ("重庆市外", "Outside Chongqing"),
+    "tap_again": ("已放大，请再点一次准确位置", "Closer now: tap the exact place"),
+    # an empty hint adds nothing to the server's own words
+    "hint_position": ("请核对经度、纬度是否填反，坐标系是否选对", ""),
+    "hint_occurred_at": ("请核对时间，不能晚于现在", ""),
+    "hint_file": ("照片无法读取或过大，请另拍一张", ""),
+    "field_file": ("照片", "Photo"),
     "field_occurred_at": ("发生时间", "When"),
     "field_position": ("位置", "Position"),
     "field_facts": ("情况", "Facts"),

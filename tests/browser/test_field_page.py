@@ -145,6 +145,8 @@ def test_two_incidents_and_a_photo_filed_without_a_network_arrive_once(
     pick(page, "base_station")
     page.click("#tap")
     expect(page.locator("#place-map path").first).to_be_visible()
+    page.locator("#place-map").click(position={"x": 120, "y": 260})
+    expect(page.locator("#place")).to_contain_text("再点一次")
     page.locator("#place-map").click(position={"x": 180, "y": 200})
     expect(page.locator("#place")).to_contain_text("误差约")
     page.locator("#place-map").scroll_into_view_if_needed()
@@ -199,7 +201,7 @@ def test_a_refused_report_tells_why_and_is_mended_and_sent(
     page.click("button.send")
     refused = page.locator(".report.refused")
     expect(refused).to_have_count(1, timeout=WAIT_MS)
-    expect(refused.locator("ul.why")).to_contain_text("位置")
+    expect(refused.locator("ul.why")).to_contain_text("填反")
     refused.scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / "6-refused.png")
     assert count(owner, "incident") == before

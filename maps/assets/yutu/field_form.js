@@ -211,7 +211,8 @@ export class Form {
       this.mapNode.textContent = this.say("map_missing");
       return;
     }
-    this.map ??= new PlaceMap(this.mapNode, districts, (lon, lat, accuracy) => this.#set(lon, lat, accuracy, false));
+    this.map ??= new PlaceMap(this.mapNode, districts, (lon, lat, accuracy) => this.#set(lon, lat, accuracy, false),
+      () => { this.place.textContent = this.say("tap_again"); });
     this.#shown();
   }
 

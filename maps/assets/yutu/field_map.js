@@ -1,13 +1,13 @@
 // The districts as a map without any basemap, for pointing at a place; works without a network.
 
-const BOUNDS = [[28.1, 105.2], [32.3, 110.3]];
+// Further out than this a finger covers more than a district: a tap there brings nearer instead.
+const ZOOM_TO_POINT = 10;
 
 export class PlaceMap {
-  constructor(node, districts, picked) {
+  constructor(node, districts, picked, nearer) {
     this.districts = districts;
     const L = globalThis.L;
-    this.map = L.map(node, { zoomControl: true, attributionControl: false, maxZoom: 18, minZoom: 6 });
-    this.map.fitBounds(BOUNDS);
+    this.map = L.map(node, { zoomControl: true, attributionControl: false, maxZoom: 18, minZoom: 6, zoomSnap: 0.25 });
     this.shapes = L.geoJSON(districts, {
       style: { color: "#5f7391", weight: 1.5, fillColor: "#e9eef5", fillOpacity: 1 },
       interactive: false,
@@ -17,10 +17,16 @@ export class PlaceMap {
         layer.bindTooltip(label, { permanent: true, direction: "center", className: "place-name" });
       },
     }).addTo(this.map);
+    this.map.fitBounds(this.shapes.getBounds(), { animate: false });
     this.map.on("zoomend", () => this.#label());
     this.#label();
     this.map.on("click", (event) => {
       const at = event.latlng.wrap();
+      if (this.map.getZoom() < ZOOM_TO_POINT) {
+        this.map.setView(at, ZOOM_TO_POINT, { animate: false });
+        nearer();
+        return;
+      }
       picked(Number(at.lng.toFixed(6)), Number(at.lat.toFixed(6)), this.#accuracy(at));
     });
     this.spot = L.circleMarker([0, 0], { radius: 11, color: "#fff", weight: 3, fillColor: "#c62828", fillOpacity: 1 });

@@ -25,10 +25,11 @@ export function drawQueue(node, { reports, photos, account, say, nameOf, distric
 
 function receipt({ receipt: told, answered_at }, say, districtName) {
   const level = told.assessment?.level;
+  const outside = (told.warnings ?? []).some((one) => one.code === "outside");
   const pair = (key, text) => [el("dt", { text: say(key) }), el("dd", { text })];
   return el("div", {},
     el("dl", {},
-      pair("district", districtName(told.adcode) ?? say("unplaced")),
+      pair("district", districtName(told.adcode) ?? say(outside ? "outside_city" : "unplaced")),
       pair("level", ROMAN[level] ? say("level_of", { level: ROMAN[level] }) : say("level_none")),
       pair("answered", dayAndTime(answered_at)),
       pair("receipt", told.incident_id)),
@@ -46,7 +47,12 @@ function reasons(problem, say) {
     const key = `field_${field.replace(/^facts\./, "")}`;
     return say(key) === key ? field : say(key);
   };
-  const listed = (problem.errors ?? []).map(({ field, reason }) => (field ? `${named(field)}: ${reason}` : reason));
+  const listed = (problem.errors ?? []).map(({ field, reason }) => {
+    if (!field) return reason;
+    const key = `hint_${field}`;
+    const hint = say(key) === key || !say(key) ? reason : `${say(key)}（${reason}）`;
+    return `${named(field)}：${hint}`;
+  });
   if (listed.length) return listed;
   return [[problem.title, problem.detail].filter(Boolean).join(": ") || String(problem.status)];
 }
