@@ -152,7 +152,8 @@ def test_an_empty_array_says_that_one_is_alive(client: httpx.Client, key: Key, o
 def test_other_operators_facilities_are_rejected_and_nothing_of_them_is_changed(
     client: httpx.Client, mobile: dict[str, str], owner: Engine
 ) -> None:
-    rows = [event("T0", "down"), event("M0", "degraded"), event("T1", "down")]
+    newest = event("M0", "degraded", observed_at=ago(seconds=0))
+    rows = [event("T0", "down"), newest, event("T1", "down")]
     receipt = client.post(URL, json=rows, headers=mobile).json()
     assert receipt["accepted"] == 1
     assert [r["row"] for r in receipt["rejected"]] == [1, 3]
