@@ -99,7 +99,7 @@ def _plan(pack: Mapping[str, Any], lang: str) -> dict[str, Any]:
                 if name in schema
             ],
         }
-        for kind, names in ASKED[pack["plan"]].items()
+        for kind, names in ASKED.get(pack["plan"], {}).items()
     ]
     return {"plan": pack["plan"], "kinds": kinds}
 

@@ -6,6 +6,7 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from data.accounts import first_run
 from data.cluster import Cluster
 from data.database import owner_engine
 from data.photo import DISPLAY_TYPE
+from data.rulepacks import load_packs
+from maps.field_page import ASKED
+from maps.field_words import KINDS, WORDS
 from tests.api.conftest import Credentials, served
 from tests.browser.test_real_map import CHROMIUM, FLAGS
 from tests.conftest import drop_database
@@ -116,6 +120,18 @@ def count(owner: Engine, table: str) -> int:
 
 
 Site = tuple[str, Engine, Credentials]
+
+
+def test_every_fact_and_kind_asked_for_is_one_of_the_plans() -> None:
+    packs = {pack.plan: pack.as_json("zh") for pack in load_packs().in_force(datetime.now(UTC))}
+    assert set(ASKED) == set(packs)
+    for plan, kinds in ASKED.items():
+        facts = {fact["name"]: fact for fact in packs[plan]["facts"] if fact["group"] is None}
+        assert {name for names in kinds.values() for name in names} <= set(facts)
+        if "equipment" in facts:
+            assert set(kinds) == set(facts["equipment"]["values"])
+    assert {kind for kinds in ASKED.values() for kind in kinds} == set(KINDS)
+    assert {key for key, word in WORDS["zh"].items() if not word} == set()
 
 
 def test_two_incidents_and_a_photo_filed_without_a_network_arrive_once(
