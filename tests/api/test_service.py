@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -16,7 +17,9 @@ from sqlalchemy import Engine, text
 from api import logs
 from api.policy import OPEN, POLICY
 from api.routes.static import files, missing
+from data.cluster import Cluster
 from tests.api.conftest import Credentials, assert_problem
+from tests.conftest import drop_database
 
 Key = Callable[[str], dict[str, str]]
 PHONES = ["13800138000", "+86 138 0013 8000", "138-0013-8000", "023-63211234"]
@@ -36,6 +39,24 @@ def log_lines() -> Iterator[io.StringIO]:
     structlog.reset_defaults()
     root.handlers = before
     root.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def database_url(
+    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
+) -> Iterator[str]:
+    """With districts: without any there is no situation, and the process is not ready."""
+    url = make_database(divided_template)
+    yield url
+    drop_database(cluster, url)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ready(server: str) -> None:
+    deadline = time.monotonic() + 20
+    while httpx.get(f"{server}/ready").status_code != 200:
+        assert time.monotonic() < deadline, "no situation is built"
+        time.sleep(0.1)
 
 
 def test_health_needs_no_database_and_ready_names_what_is_missing(
@@ -59,13 +80,14 @@ def test_a_part_that_is_not_ready_makes_the_process_unready(
     client: httpx.Client, app: object
 ) -> None:
     services = app.state.services  # type: ignore[attr-defined]
+    own = list(services.readiness)
     services.readiness.append(lambda: "the situation is 12 s old")
     services.readiness.append(lambda: None)
     try:
         body = assert_problem(client.get("/ready"), 503)
         assert body["reasons"] == ["the situation is 12 s old"]
     finally:
-        services.readiness.clear()
+        services.readiness[:] = own
 
 
 def test_metrics_count_by_route_template_and_never_by_path(client: httpx.Client, key: Key) -> None:
