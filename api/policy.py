@@ -68,6 +68,7 @@ def rule(
 
 READS_INCIDENTS = roles("viewer", "field", "planner", "commander", "admin")
 SENDS_INCIDENTS = roles("field", "commander")
+KNOWS_INCIDENTS = roles("field", "planner", "commander", "admin")
 
 POLICY: tuple[Rule, ...] = (
     # the service itself
@@ -108,6 +109,9 @@ POLICY: tuple[Rule, ...] = (
     rule("POST", "/v1/incidents", roles("field", "commander"), body=MIB),
     rule("GET", "/v1/incidents", READS_INCIDENTS),
     rule("GET", "/v1/incidents/{incident_id}", READS_INCIDENTS),
+    rule("GET", "/v1/incidents/{incident_id}/history", KNOWS_INCIDENTS),
+    rule("POST", "/v1/incidents/{incident_id}/merge", roles("commander"), body=MIB),
+    rule("POST", "/v1/incidents/{incident_id}/unmerge", roles("commander"), body=MIB),
     rule("PATCH", "/v1/incidents/{incident_id}", roles("field", "commander"), body=MIB),
     rule(
         "POST",
@@ -120,6 +124,8 @@ POLICY: tuple[Rule, ...] = (
     rule(
         "GET", "/v1/incidents/{incident_id}/attachments/{attachment_id}/original", READS_INCIDENTS
     ),
+    rule("GET", "/v1/hotline/{order_number}", KNOWS_INCIDENTS),
+    rule("POST", "/v1/hotline/{order_number}/told", roles("field", "commander"), body=MIB),
     rule("PUT", "/v1/plans/{plan}/facts", roles("commander"), body=MIB),
     # the rules
     rule("GET", "/v1/plans", ANY_ACCOUNT),

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from data.fields import Fields, require_object
+from data.hotline import HotlineOrder, read_order
 from data.rulepacks import RulePacks
 from geo.crs import WGS84, parse_crs
 from geo.errors import CrsError, Fault, InvalidInput, NotFound
@@ -43,6 +44,7 @@ class ReportedIncident:
     facility_id: str | None
     hints: tuple[str, ...] = ()
     place_text: str = ""
+    hotline: HotlineOrder | None = None
 
 
 def read_incident(body: Any, packs: RulePacks, now: datetime) -> ReportedIncident:
@@ -69,6 +71,7 @@ def read_incident(body: Any, packs: RulePacks, now: datetime) -> ReportedInciden
     incident_id = _read_uuid(read)
     accuracy_m = read.measure("accuracy_m", at_most=1e6)
     facility_id = read.identifier("facility_id")
+    hotline = read_order(read, now)
     if faults or incident_id is None or pack is None or occurred_at is None:
         raise InvalidInput(faults)
     return ReportedIncident(
@@ -84,6 +87,7 @@ def read_incident(body: Any, packs: RulePacks, now: datetime) -> ReportedInciden
         facility_id=facility_id,
         hints=position.hints if position else (),
         place_text=address or "",
+        hotline=hotline,
     )
 
 

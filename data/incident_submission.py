@@ -20,7 +20,9 @@ from data.accounts import Account
 from data.database import Write, writing
 from data.divisions import require_divisions
 from data.fields import Fields, body_sha256, require_object
+from data.hotline import link_order
 from data.incident_report import ReportedIncident, check_incident_facts, read_incident
+from data.incident_states import casualty_notice, changed_facts, check_transition
 from data.incidents import ONE, IncidentSettings, answer_of, set_reader
 from data.rulepacks import RulePacks
 from data.tables_reports import INCIDENT_STATES
@@ -207,11 +209,13 @@ def _insert(
     )
     if added.rowcount != 1:
         return False
-    _insert_revision(write, reported.incident_id, 1, account, "", "reported", reported.facts)
+    insert_revision(write, reported.incident_id, 1, account, "", "reported", reported.facts)
+    if reported.hotline is not None:
+        link_order(write, reported.incident_id, reported.hotline, account)
     return True
 
 
-def _insert_revision(
+def insert_revision(
     write: Write,
     incident_id: UUID,
     version: int,
@@ -219,12 +223,16 @@ def _insert_revision(
     reason: str,
     state: str,
     facts: Mapping[str, Any],
+    *,
+    duplicate_of: UUID | None = None,
 ) -> bool:
+    """Whether the version was still free; waits for a concurrent writer of it."""
     added = write.connection.execute(
         text(
             "INSERT INTO incident_revision"
-            " (incident_id, version, batch_id, account, reason, state, facts)"
-            " VALUES (:id, :version, :batch, :account, :reason, :state, CAST(:facts AS jsonb))"
+            " (incident_id, version, batch_id, account, reason, state, facts, duplicate_of)"
+            " VALUES (:id, :version, :batch, :account, :reason, :state, CAST(:facts AS jsonb),"
+            " :duplicate_of)"
             " ON CONFLICT (incident_id, version) DO NOTHING"
         ),
         {
@@ -235,6 +243,7 @@ def _insert_revision(
             "reason": reason,
             "state": state,
             "facts": orjson.dumps(facts).decode(),
+            "duplicate_of": duplicate_of,
         },
     )
     return added.rowcount == 1
@@ -325,14 +334,25 @@ def edit_incident(
             packs.at(row.plan, now), row.kind, {**row.facts, **change.facts}, now
         )
         state = change.state or row.state
-        added = row.version == expected_version and _insert_revision(
-            write, incident_id, row.version + 1, account, change.reason, state, facts
+        if row.version == expected_version:  # else the state it was based on is another
+            check_transition(row.state, state)
+        added = row.version == expected_version and insert_revision(
+            write,
+            incident_id,
+            row.version + 1,
+            account,
+            change.reason,
+            state,
+            facts,
+            duplicate_of=row.duplicate_of,
         )
         if not added:
             raise VersionMismatch("the incident was edited meanwhile; read it again")
         answer = answer_of(
             connection, incident_id, account, packs, settings or IncidentSettings.load(), now, lang
         )
+        changed = changed_facts(row.facts, facts)
+        answer["notice"] = casualty_notice(row.plan, row.occurred_at, now, changed, lang)
         write.kind = "incident"
         write.detail = _detail(answer, row.plan)
     return StoredIncident("edited", answer, answer["version"], write.sequence)

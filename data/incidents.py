@@ -6,7 +6,7 @@ commanders, administrators and whoever submitted. Writing is in `data.incident_s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
 from data.database import reading, sequence_at, set_scope
+from data.incident_states import NEXT_STATES
 from data.rulepacks import RulePacks
 from data.settings import Settings
 from geo.errors import NotFound
@@ -81,12 +82,22 @@ def answer_of(
         "incident_id": str(row.incident_id),
         "adcode": row.adcode,
         "unit": row.unit,
-        "state": row.state,
+        **_standing(row),
         "facts": row.facts,
         "probable_duplicates": _duplicates(connection, row, account, settings),
         "warnings": _warnings(row, lang),
         "assessment": assess(packs.at(row.plan, now), row.facts, now=now),
         "version": row.version,
+    }
+
+
+def _standing(row: Any) -> dict[str, Any]:
+    """Its state, what may follow, and whether it has happened or only may."""
+    return {
+        "state": row.state,
+        "next_states": NEXT_STATES[row.state],
+        "duplicate_of": None if row.duplicate_of is None else str(row.duplicate_of),
+        "possible": row.facts.get("possible") is True,
     }
 
 
@@ -102,11 +113,13 @@ def _duplicates(
         text(
             "SELECT i.incident_id FROM incident i JOIN incident me ON me.incident_id = :id"
             f" JOIN LATERAL ({_LATEST}) r ON true"
-            " WHERE i.incident_id <> me.incident_id AND i.plan = me.plan AND i.kind = me.kind"
+            " WHERE i.incident_id <> me.incident_id AND (i.plan = me.plan AND i.kind = me.kind"
             " AND i.occurred_at BETWEEN me.occurred_at - make_interval(secs => :seconds)"
             " AND me.occurred_at + make_interval(secs => :seconds)"
-            " AND r.state NOT IN ('rejected', 'duplicate')"
             " AND ST_DWithin(i.geom::geography, me.geom::geography, :radius_m)"
+            " OR EXISTS (SELECT 1 FROM hotline_order a JOIN hotline_order b USING (order_number)"
+            " WHERE a.incident_id = me.incident_id AND b.incident_id = i.incident_id))"
+            " AND r.state NOT IN ('rejected', 'duplicate')"
             " AND (:everywhere OR i.adcode = ANY (CAST(:districts AS text[]))"
             " OR i.account = :account)"
             " ORDER BY ST_Distance(i.geom::geography, me.geom::geography), i.incident_id LIMIT 50"
@@ -126,13 +139,13 @@ def _duplicates(
 # --- reading ----------------------------------------------------------------------------------
 
 _LATEST = (
-    "SELECT version, state, facts, batch_id FROM incident_revision n"
+    "SELECT version, state, facts, batch_id, duplicate_of FROM incident_revision n"
     " WHERE n.incident_id = i.incident_id ORDER BY version DESC LIMIT 1"
 )
 _COLUMNS = """
 i.incident_id, i.plan, i.kind, i.occurred_at, i.crs, i.original_position, i.accuracy_m,
 i.facility_id, i.adcode, i.unit, i.warnings, i.account, i.body, ST_X(i.geom) AS lon,
-ST_Y(i.geom) AS lat, b.opened_at, r.version, r.state, r.facts
+ST_Y(i.geom) AS lat, b.opened_at, r.version, r.state, r.facts, r.duplicate_of
 """
 _FROM = f"incident i JOIN batch b ON b.id = i.batch_id JOIN LATERAL ({_LATEST}) r ON true"
 #: The same as known at a sequence: no later revision, and no incident before its first.
@@ -159,7 +172,7 @@ def _feature(row: Any, account: Account, lang: str) -> dict[str, Any]:
         "incident_id": str(row.incident_id),
         "plan": row.plan,
         "kind": row.kind,
-        "state": row.state,
+        **_standing(row),
         "occurred_at": row.occurred_at.isoformat(),
         "received_at": row.opened_at.isoformat(),
         "adcode": row.adcode,
@@ -169,12 +182,15 @@ def _feature(row: Any, account: Account, lang: str) -> dict[str, Any]:
         "original_position": row.original_position,
         "accuracy_m": row.accuracy_m,
         **{name: body.get(name) for name in ("address", "description", "source", "device_time")},
+        "hotline": _order(body),
         "facts": row.facts,
         "warnings": _warnings(row, lang),
         "version": row.version,
     }
     if account.role in READS_REPORTERS or row.account == account.username:
         properties |= {"reporter": body.get("reporter"), "account": row.account}
+        if properties["hotline"] is not None:
+            properties["hotline"]["caller"] = body["hotline"].get("caller")
     point = {"type": "Point", "coordinates": [row.lon, row.lat]}
     return {
         "type": "Feature",
@@ -182,6 +198,15 @@ def _feature(row: Any, account: Account, lang: str) -> dict[str, Any]:
         "geometry": None if row.lon is None else point,
         "properties": properties,
     }
+
+
+def _order(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The hotline work order an incident was made from, without its caller."""
+    order = body.get("hotline")
+    if not isinstance(order, Mapping):
+        return None
+    names = ("order_number", "category", "address_text", "received_at", "life_safety")
+    return {name: order.get(name) for name in names}
 
 
 def get_incident(
@@ -192,9 +217,11 @@ def get_incident(
     with reading(engine, account.districts) as connection:
         set_reader(connection, account)
         row = connection.execute(text(ONE), {"id": incident_id}).one_or_none()
-    if row is None:
-        raise NotFound("no such incident")
+        if row is None:
+            raise NotFound("no such incident")
+        near = _duplicates(connection, row, account, IncidentSettings.load())
     feature = _feature(row, account, lang)
+    feature["properties"]["probable_duplicates"] = near
     feature["properties"]["assessment"] = assess(packs.at(row.plan, now), row.facts, now=now)
     return feature
 
@@ -210,6 +237,7 @@ def list_incidents(
     plan: str | None = None,
     adcode: str | None = None,
     states: Sequence[str] = (),
+    possible: bool | None = None,
     limit: int = 1000,
     offset: int = 0,
     lang: str = "zh",
@@ -217,7 +245,7 @@ def list_incidents(
     """A FeatureCollection of incidents the account may see, newest first, each with its level.
 
     `at`: as known then, and graded then. `bbox`: west, south, east, north, WGS-84 degrees;
-    `since`: occurred then or later.
+    `since`: occurred then or later. `possible`: only what may happen, or only what has.
     """
     where = (
         " WHERE (CAST(:since AS timestamptz) IS NULL OR i.occurred_at >= :since)"
@@ -225,6 +253,9 @@ def list_incidents(
         " AND (CAST(:adcode AS text) IS NULL OR i.adcode = :adcode)"
         " AND (cardinality(CAST(:states AS text[])) = 0 OR r.state = ANY (:states))"
     )
+    maybe = "coalesce(r.facts->'possible' = 'true'::jsonb, false)"
+    if possible is not None:
+        where += f" AND {maybe} = :possible"
     source = _FROM if at is None else _FROM_AT
     if bbox is not None:
         where += " AND ST_Intersects(i.geom, ST_MakeEnvelope(:west, :south, :east, :north, 4326))"
@@ -233,6 +264,7 @@ def list_incidents(
         "plan": plan,
         "adcode": adcode,
         "states": list(states),
+        "possible": possible,
         **dict(zip(("west", "south", "east", "north"), bbox or (), strict=bool(bbox))),
     }
     order = " ORDER BY i.occurred_at DESC, i.incident_id LIMIT :limit OFFSET :offset"
@@ -240,9 +272,9 @@ def list_incidents(
         set_reader(connection, account)
         if at is not None:
             asked["known"] = sequence_at(connection, at)
-        matched: int = connection.execute(
-            text(f"SELECT count(*) FROM {source}{where}"), asked
-        ).scalar_one()
+        matched, only_possible = connection.execute(
+            text(f"SELECT count(*), count(*) FILTER (WHERE {maybe}) FROM {source}{where}"), asked
+        ).one()
         rows = connection.execute(
             text(f"SELECT {_COLUMNS} FROM {source}{where}{order}"),
             {**asked, "limit": limit, "offset": offset},
@@ -251,6 +283,7 @@ def list_incidents(
         "type": "FeatureCollection",
         "numberMatched": matched,
         "numberReturned": len(rows),
+        "numberPossible": only_possible,
         "features": [
             _graded(_feature(row, account, lang), row, packs, at or datetime.now(UTC))
             for row in rows

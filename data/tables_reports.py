@@ -122,7 +122,12 @@ incident_revision = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("state", CODE, nullable=False),
     Column("facts", JSONB, nullable=False),
+    Column("duplicate_of", ForeignKey("incident.incident_id"), index=True),
     CheckConstraint("state IN ({})".format(", ".join(f"'{s}'" for s in INCIDENT_STATES)), "state"),
+    CheckConstraint(
+        "duplicate_of IS NULL OR (state = 'duplicate' AND duplicate_of <> incident_id)",
+        name="duplicate_of",
+    ),
 )
 
 #: A photo or document of an incident; the files are kept by hash outside the database.

@@ -88,6 +88,9 @@ def incidents(
     plan: Annotated[str | None, Query(max_length=100)] = None,
     adcode: Annotated[str | None, Query(pattern=r"^[0-9]{6}$")] = None,
     state: Annotated[list[State] | None, Query()] = None,
+    possible: Annotated[
+        bool | None, Query(description="true: only what may happen; false: only what has")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> Response:
@@ -110,6 +113,7 @@ def incidents(
         plan=plan,
         adcode=adcode,
         states=_states(state or ()),
+        possible=possible,
         limit=limit,
         offset=offset,
         lang=lang,

@@ -8,7 +8,8 @@ from alembic import context
 from geoalchemy2 import alembic_helpers
 from sqlalchemy import create_engine
 
-import data.tables_reports  # noqa: F401  (registers its tables)
+import data.tables_relay
+import data.tables_reports  # noqa: F401  (both register their tables)
 from data.tables import metadata
 
 
