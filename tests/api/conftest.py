@@ -21,9 +21,21 @@ from sqlalchemy import Engine
 from api.app import create_app
 from api.deps import Configuration
 from data.accounts import first_run
+from data.cluster import Cluster
 from data.database import owner_engine
+from tests.conftest import drop_database
 
 Credentials = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def database_url(
+    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
+) -> Iterator[str]:
+    """Here every module's database has the districts: without them no situation is built."""
+    url = make_database(divided_template)
+    yield url
+    drop_database(cluster, url)
 
 
 @pytest.fixture(scope="module")
