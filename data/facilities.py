@@ -304,6 +304,7 @@ def retire_facilities(
         request={"retire": facility_ids, "reason": reason},
     ) as write:
         connection = write.connection
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         key = {
             "ids": facility_ids,
             "now": _lock_inventory(connection),

@@ -300,3 +300,17 @@ def test_states_are_never_deleted(divided: Engine, divided_owner: Engine) -> Non
             attempt(connection)
     with pytest.raises(Exception, match="never deleted"), divided_owner.begin() as connection:
         connection.execute(text("DELETE FROM facility_state"))
+
+
+def test_a_large_change_after_a_small_one_takes_time_in_its_size_not_its_square(
+    divided: Engine,
+) -> None:
+    bring(divided, *inventory(30_000))
+    with divided.begin() as connection:  # one session: the trigger keeps the plan of its first use
+        connection.execute(text("SET LOCAL statement_timeout = '20s'"))
+        change = "UPDATE facility_state SET state = 'down', batch_id = 1 WHERE facility_pk <= :upto"
+        for upto in (1, 2, 3, 30_000):
+            connection.execute(text(change), {"upto": upto})
+        fold(connection)
+        down = connection.execute(text("SELECT sum(down) FROM counter")).scalar()
+    assert down == 30_000
