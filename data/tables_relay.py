@@ -1,4 +1,4 @@
-"""Tables of what comes by other roads: work orders of the hotline, and where teams are.
+"""Tables of what comes by other roads: work orders of the hotline.
 
 Continues `data/tables.py` (the same metadata).
 """
@@ -10,7 +10,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    Float,
     ForeignKey,
     Identity,
     Index,
@@ -19,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from data.tables import CODE, TIME, _batch, _earthly, _geometry, metadata
+from data.tables import CODE, TIME, _batch, metadata
 
 EMERGENCY_LINES = ("110", "119", "120", "122")
 
@@ -49,24 +48,4 @@ hotline_notice = Table(
     CheckConstraint("line IN ({})".format(", ".join(f"'{n}'" for n in EMERGENCY_LINES)), "line"),
     CheckConstraint("num_nulls(line, unit, told_at) IN (0, 3)", name="told"),
     CheckConstraint("line IS NOT NULL OR city_office_informed_at IS NOT NULL", name="something"),
-)
-
-#: Every position a team has sent; the newest `observed_at` of a uid is where it is.
-team_position = Table(
-    "team_position",
-    metadata,
-    Column("uid", CODE, primary_key=True),
-    Column("observed_at", TIME, primary_key=True),
-    _batch(index=True),
-    Column("account", Text, nullable=False),
-    Column("type", CODE, nullable=False),
-    Column("how", CODE, nullable=False),
-    Column("callsign", Text),
-    Column("role", Text),
-    Column("stale_at", TIME, nullable=False),
-    Column("geom", _geometry("POINT"), nullable=False),
-    Column("hae_m", Float(53)),
-    Column("accuracy_m", Float(53)),
-    Column("adcode", CODE),
-    CheckConstraint(_earthly("geom"), name="geom"),
 )

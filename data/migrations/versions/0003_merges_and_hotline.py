@@ -1,10 +1,9 @@
-"""Merged incidents say into which; work orders of the hotline; positions of teams"""
+"""Merged incidents say into which; work orders of the hotline"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
-from geoalchemy2 import Geometry
 
 revision = "0003"
 down_revision = "0002"
@@ -15,23 +14,17 @@ EARTHLY = (
     "ST_X(geom) BETWEEN -180 AND 180 AND ST_Y(geom) BETWEEN -90 AND 90 AND NOT ST_IsEmpty(geom)"
 )
 
-#: Whoever sees the incident sees its work order; teams are seen by district or by their own account.
+#: Whoever sees the incident sees its work order.
 SCOPE = """
 ALTER TABLE hotline_order ENABLE ROW LEVEL SECURITY;
 ALTER TABLE hotline_notice ENABLE ROW LEVEL SECURITY;
-ALTER TABLE team_position ENABLE ROW LEVEL SECURITY;
 CREATE POLICY scope ON hotline_order TO yutu_app USING (
     EXISTS (SELECT 1 FROM incident i WHERE i.incident_id = hotline_order.incident_id)
 );
 CREATE POLICY scope ON hotline_notice TO yutu_app USING (
     EXISTS (SELECT 1 FROM hotline_order o WHERE o.order_number = hotline_notice.order_number)
 );
-CREATE POLICY scope ON team_position TO yutu_app USING (
-    (SELECT current_setting('app.districts', true)) = '*'
-    OR adcode = ANY ((SELECT string_to_array(current_setting('app.districts', true), ','))::text[])
-    OR account = (SELECT current_setting('app.account', true))
-);
-GRANT SELECT, INSERT ON hotline_order, hotline_notice, team_position TO yutu_app;
+GRANT SELECT, INSERT ON hotline_order, hotline_notice TO yutu_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO yutu_app;
 """
 
@@ -101,36 +94,4 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_hotline_notice_batch_id"), "hotline_notice", ["batch_id"])
     op.create_index(op.f("ix_hotline_notice_order_number"), "hotline_notice", ["order_number"])
-    op.create_geospatial_table(
-        "team_position",
-        sa.Column("uid", sa.Text(collation="C"), nullable=False),
-        sa.Column("observed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("batch_id", sa.BigInteger(), nullable=False),
-        sa.Column("account", sa.Text(), nullable=False),
-        sa.Column("type", sa.Text(collation="C"), nullable=False),
-        sa.Column("how", sa.Text(collation="C"), nullable=False),
-        sa.Column("callsign", sa.Text(), nullable=True),
-        sa.Column("role", sa.Text(), nullable=True),
-        sa.Column("stale_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column(
-            "geom",
-            Geometry(
-                geometry_type="POINT",
-                srid=4326,
-                dimension=2,
-                spatial_index=False,
-                from_text="ST_GeomFromEWKT",
-                name="geometry",
-                nullable=False,
-            ),
-            nullable=False,
-        ),
-        sa.Column("hae_m", sa.Float(precision=53), nullable=True),
-        sa.Column("accuracy_m", sa.Float(precision=53), nullable=True),
-        sa.Column("adcode", sa.Text(collation="C"), nullable=True),
-        sa.CheckConstraint(EARTHLY, name=op.f("ck_team_position_geom")),
-        sa.ForeignKeyConstraint(["batch_id"], ["batch.id"], name=op.f("fk_team_position_batch_id")),
-        sa.PrimaryKeyConstraint("uid", "observed_at", name=op.f("pk_team_position")),
-    )
-    op.create_index(op.f("ix_team_position_batch_id"), "team_position", ["batch_id"])
     op.execute(SCOPE)
