@@ -41,6 +41,9 @@ class Receipt:
     duplicates: int = 0
     rejected: list[Fault] = field(default_factory=list)
     sequence: int = 0
+    #: Accepted and kept, but not applied: of a facility not yet known; of the future (never).
+    waiting: int = 0
+    future: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -51,6 +54,8 @@ class Receipt:
                 for f in sorted(self.rejected, key=lambda f: f.row or 0)
             ],
             "sequence": self.sequence,
+            **({"waiting": self.waiting} if self.waiting else {}),
+            **({"future": self.future} if self.future else {}),
         }
 
 
@@ -227,6 +232,11 @@ FROM found f LEFT JOIN ledgered l ON l.event_key = f.key
 WHERE l.event_key IS NULL
 """)
 
+_KEPT = text("""
+SELECT count(*) FILTER (WHERE facility_pk IS NULL AND NOT future), count(*) FILTER (WHERE future)
+FROM status_log WHERE batch_id = :batch AND received_at = :opened_at
+""")
+
 #: Rows are locked in order of their key before any is changed, so that writers cannot deadlock.
 _LOCK = text("""
 SELECT count(*) FROM (
@@ -321,6 +331,7 @@ def _store(
         _settle_repeats(connection, again, receipt)
     if not accepted:
         return
+    receipt.waiting, receipt.future = connection.execute(_KEPT, key).one()
     connection.execute(_LOCK, key)
     connection.execute(_APPLY, key)
     receipt.accepted = accepted

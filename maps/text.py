@@ -77,6 +77,13 @@ _PAIRS: dict[str, tuple[str, str]] = {
         "不属于本预案适用范围（§{clause}）。",
         "Outside the plan's scope (§{clause}).",
     ),
+    "event_open": (
+        "这是本次事件最严重时刻（{worst}）的等级；事件自 {opened} 起，经确认才结束。"
+        "当前：{now}。",
+        "The level is that of the event's gravest moment ({worst}); the event began {opened} and"
+        " lasts until its end is confirmed. Now: {now}.",
+    ),
+    "legend_outages": ("已报告的停电范围", "Reported outage extent"),
     "below_noise_floor": (
         "低于运行提示阈值：数量少、占比低，按预案字面仍列出等级，不作告警。",
         "Below the operational noise floor: few sites and a small share. The level follows the "

@@ -56,8 +56,10 @@ async def import_file(
     async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
-            raise InvalidInput([Fault("is missing; send the file in this part", None, "file")])
-        said = {key: value for key in ("kind", "crs") if isinstance(value := form.get(key), str)}
+            reason = "is missing; send multipart/form-data with the file in the part `file`"
+            raise InvalidInput([Fault(reason, None, "file")])
+        asked = {**request.query_params, **{k: v for k, v in form.items() if isinstance(v, str)}}
+        said: dict[str, str] = {key: asked[key] for key in ("kind", "crs") if key in asked}
         mapping = [one for one in form.getlist("map") if isinstance(one, str)]
         given = partial or str(form.get("partial", "")).lower() in ("true", "1")
         body = await file.read()

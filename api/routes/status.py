@@ -52,7 +52,9 @@ def send_status(
 ) -> Response:
     """JSON array, or NDJSON with one event a line. Good rows are taken and bad ones listed; the
     answer comes after the commit. The same `event_id` may be sent again for ever. An empty array
-    says "nothing new" and keeps the operator from counting as silent."""
+    says "nothing new" and keeps the operator from counting as silent. `waiting` counts accepted
+    events of facilities not yet in the inventory, `future` those more than 5 minutes ahead, which
+    are kept and never applied."""
     events = _events(body, content_type)
     receipt = ingest_status(
         services.engine,

@@ -58,8 +58,15 @@ export class AssessmentPanel {
     }
     if (assessment.possible) lines.push(el("p", { cls: "note", text: say("possible") }));
     if (assessment.out_of_scope) lines.push(el("p", { cls: "note", text: say("out_of_scope", { clause: assessment.out_of_scope.clause }) }));
+    if (assessment.event) lines.push(el("p", { cls: "note", text: this.eventWords(assessment) }));
     if (calm) lines.push(el("p", { cls: "note", text: say("below_noise_floor") }));
     return el("div", { cls: "verdict-block" }, box, lines);
+  }
+
+  // A recorded level outlasts its cause: say when it was reached, and what holds now.
+  eventWords({ event, current }) {
+    const now = current?.level ? levelWords(current.level, current.severity, this.say) : this.say("not_reached");
+    return this.say("event_open", { worst: dayAndTime(event.worst_at), opened: dayAndTime(event.opened_at), now });
   }
 
   // "districts[500229].facilities_down" → the fact's name, each once.

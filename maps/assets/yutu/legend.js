@@ -7,7 +7,7 @@ export class Legend {
     Object.assign(this, { root, say, style });
   }
 
-  show(plan, measure, choropleth, withPoints) {
+  show(plan, measure, choropleth, { shown, extents }) {
     const { say } = this;
     const items = [];
     if (measure.source === "level") {
@@ -28,7 +28,8 @@ export class Legend {
     if (measure.source !== "level") {
       notes.push(el("p", { cls: "legend-levels" }, [1, 2, 3, 4].map((level) => levelBadge(level, say, "small")), el("span", { text: say("legend_levels") })));
     }
-    if (withPoints) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch point" }), el("span", { text: say("legend_points") })));
+    if (shown) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch point" }), el("span", { text: say("legend_points") })));
+    if (extents) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch extent" }), el("span", { text: say("legend_outages") })));
     replace(this.root, el("h3", { text: measure.label }), el("ul", {}, items), notes);
   }
 

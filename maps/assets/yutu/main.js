@@ -57,7 +57,7 @@ const points = new Points({
   style: page.style,
   kinds: page.kinds,
   onChange: () => {
-    legend.show(state.plan, state.measure, choropleth, points.shown > 0);
+    legend.show(state.plan, state.measure, choropleth, points);
     panel.show(state.situation?.plans?.[state.plan.id], state.plan);
   },
 });
@@ -124,7 +124,7 @@ function draw() {
   choropleth.paint(state.situation, state.plan, state.measure);
   // Raising a path moves it in the document, which drops the keyboard focus.
   if (active instanceof SVGElement && active.isConnected && document.activeElement !== active) active.focus({ preventScroll: true });
-  legend.show(state.plan, state.measure, choropleth, points.shown > 0);
+  legend.show(state.plan, state.measure, choropleth, points);
   panel.show(state.situation?.plans?.[state.plan.id], state.plan);
   table.show(state.situation, state.plan);
   if (card.adcode && !card.root.contains(document.activeElement)) card.show(card.adcode, state.situation);
@@ -151,6 +151,7 @@ function onSituation(situation) {
   draw();
   drawSynthetic();
   drawTime();
+  if (!page.at) points.soon(); // outages come and go with the situation
 }
 
 function onState(news) {

@@ -13,6 +13,7 @@ export class Points {
     this.features = [];
     this.plan = null;
     this.shown = 0;
+    this.extents = 0;
   }
 
   // Bursts of events ask once a second at most.
@@ -24,7 +25,7 @@ export class Points {
   }
 
   async load() {
-    const [incidents, outages] = await Promise.all([this.fetch(this.urls.incidents, { state: "open" }), this.fetch(this.urls.outages)]);
+    const [incidents, outages] = await Promise.all([this.fetch(this.urls.incidents, { state: "open" }), this.fetch(this.urls.outages, { open: "true" })]);
     this.features = incidents;
     this.drawOutages(outages);
     this.draw();
@@ -80,6 +81,7 @@ export class Points {
 
   drawOutages(features) {
     this.outages.clearLayers();
+    this.extents = 0;
     for (const feature of features) {
       if (!feature.geometry || !/Polygon$/.test(feature.geometry.type)) continue;
       const p = feature.properties ?? {};
@@ -98,6 +100,7 @@ export class Points {
         { sticky: true, className: "district-tip" },
       );
       layer.addTo(this.outages);
+      this.extents += 1;
     }
   }
 }
