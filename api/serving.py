@@ -30,7 +30,7 @@ APPLICATION = "api.app:from_environment"
 GRACE_S = 5
 KEEP_ALIVE_S = 15
 #: A worker imports for some seconds on a busy machine before it can answer its supervisor.
-HEALTHCHECK_S = 60
+HEALTHCHECK_S = 20
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 

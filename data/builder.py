@@ -95,7 +95,7 @@ class Builder(threading.Thread):
 
     def _lead(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute("LISTEN yutu")  # not before: nobody would take the notices away
-        pause_s = 1.0 / self._settings.builds_per_second
+        apart_s = 1.0 / self._settings.builds_per_second
         partitions_due = 0.0
         while not self._stopping.is_set():
             started = time.monotonic()
@@ -104,7 +104,9 @@ class Builder(threading.Thread):
                 connection.execute("SET ROLE yutu_app; SELECT ensure_status_partitions()")
                 partitions_due = started + PARTITIONS_S
             self.build_once()
-            self._stopping.wait(max(0.0, pause_s - (time.monotonic() - started)))
+            took_s = time.monotonic() - started
+            # as long as it took it rests, so that requests have the process at least half the time
+            self._stopping.wait(max(took_s, apart_s - took_s))
             await_notice(connection, self._patience_s(), self._stopping)
 
     def _patience_s(self) -> float:

@@ -206,7 +206,7 @@ def _covered(
             "ids": [o["outage_id"] for o in outages],
             "revisions": [o["revision"] for o in outages],
         },
-    ).tuples()
+    )
     members: dict[str, set[str]] = defaultdict(set)
     for outage_id, facility_id in inside:
         members[outage_id].add(facility_id)

@@ -61,10 +61,10 @@ class Receipt:
 
 @dataclass
 class _Rows:
-    """Columns of the valid events of one batch, keyed by `event_key` (first occurrence wins)."""
+    """Columns of the valid events of one batch; `key` as 32 hexadecimal digits, once each."""
 
     row: list[int] = field(default_factory=list)
-    key: list[UUID] = field(default_factory=list)
+    key: list[str] = field(default_factory=list)
     event_id: list[str] = field(default_factory=list)
     facility_id: list[str] = field(default_factory=list)
     state: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ class _Rows:
         arrays of them; the delimiters are control characters no accepted text holds."""
         return {
             "row": ",".join(map(str, self.row)),
-            "key": ",".join([key.hex for key in self.key]),
+            "key": ",".join(self.key),
             "event_id": _BETWEEN.join(self.event_id),
             "facility_id": _BETWEEN.join(self.facility_id),
             "state": ",".join(self.state),
@@ -94,17 +94,22 @@ class _Repeat:
     """A later row of the same batch with an `event_id` of an earlier one."""
 
     row: int
-    key: UUID
+    key: str
     sha256: bytes
 
 
 def event_key(event_id: str) -> UUID:
     """The ledger's 128-bit key of an id: itself if a canonical UUID, else of its SHA-256."""
+    return UUID(_key_digits(event_id))
+
+
+def _key_digits(event_id: str) -> str:
+    """`event_key` in 32 hexadecimal digits: an object of each event's would cost more than that."""
     if len(event_id) == 36 and event_id[8] == event_id[13] == event_id[18] == event_id[23] == "-":
         digits = event_id.replace("-", "")
         if len(digits) == 32 and _HEX.issuperset(digits):
-            return UUID(int=int(digits, 16))
-    return UUID(bytes=hashlib.sha256(event_id.encode()).digest()[:16])
+            return digits
+    return hashlib.sha256(event_id.encode()).hexdigest()[:32]
 
 
 def canonical_sha256(body: Any) -> bytes:
@@ -133,7 +138,7 @@ def _validate(events: Sequence[Any], receipt: Receipt) -> tuple[_Rows, list[_Rep
     """Split a batch into valid rows, repeats among them, and rejects."""
     rows = _Rows()
     repeats: list[_Repeat] = []
-    seen: set[UUID] = set()
+    seen: set[str] = set()
     for number, event in enumerate(events, 1):
         observed_at = _read_event(event, number)
         if isinstance(observed_at, Fault):
@@ -144,7 +149,7 @@ def _validate(events: Sequence[Any], receipt: Receipt) -> tuple[_Rows, list[_Rep
         except (rfc8785.CanonicalizationError, UnicodeEncodeError, TypeError, RecursionError):
             receipt.rejected.append(Fault(_NO_CANONICAL_FORM, number))
             continue
-        key = event_key(event["event_id"])
+        key = _key_digits(event["event_id"])
         if key in seen:
             repeats.append(_Repeat(number, key, sha))
             continue
@@ -348,10 +353,13 @@ def _settle_repeats(connection: Connection, repeats: list[_Repeat], receipt: Rec
     An id that is not in the ledger even now repeats a row of this batch that was refused.
     """
     rows = connection.execute(
-        text("SELECT event_key, body_sha256 FROM status_ledger WHERE event_key = ANY(:keys)"),
+        text(
+            "SELECT event_key, body_sha256 FROM status_ledger"
+            " WHERE event_key = ANY (CAST(:keys AS uuid[]))"
+        ),
         {"keys": [one.key for one in repeats]},
     )
-    stored: dict[UUID, bytes] = {row.event_key: bytes(row.body_sha256) for row in rows}
+    stored: dict[str, bytes] = {row.event_key.hex: bytes(row.body_sha256) for row in rows}
     for one in repeats:
         if one.key not in stored:
             reason = "an earlier row of this batch with the same event_id was refused"

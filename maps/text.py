@@ -78,8 +78,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
         "Outside the plan's scope (§{clause}).",
     ),
     "event_open": (
-        "这是本次事件最严重时刻（{worst}）的等级；事件自 {opened} 起，经确认才结束。"
-        "当前：{now}。",
+        "这是本次事件最严重时刻（{worst}）的等级；事件自 {opened} 起，经确认才结束。当前：{now}。",
         "The level is that of the event's gravest moment ({worst}); the event began {opened} and"
         " lasts until its end is confirmed. Now: {now}.",
     ),
