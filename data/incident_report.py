@@ -29,7 +29,8 @@ KIND_FACT = "equipment"
 class ReportedIncident:
     """A valid incident. `position` is longitude, latitude in WGS-84, or None.
 
-    `hints` are the warnings of `geo.position`; `place_text` is where a district may be named.
+    `hints` are the warnings of `geo.position`; `place_text` is where a district may be named;
+    `crs_declared` is False for a position whose system nobody stated, read as WGS84.
     """
 
     incident_id: UUID
@@ -44,6 +45,7 @@ class ReportedIncident:
     facility_id: str | None
     hints: tuple[str, ...] = ()
     place_text: str = ""
+    crs_declared: bool = True
     hotline: HotlineOrder | None = None
 
 
@@ -87,6 +89,7 @@ def read_incident(body: Any, packs: RulePacks, now: datetime) -> ReportedInciden
         facility_id=facility_id,
         hints=position.hints if position else (),
         place_text=address or "",
+        crs_declared=position is None or given.get("crs") is not None,
         hotline=hotline,
     )
 

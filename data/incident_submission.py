@@ -21,6 +21,7 @@ from data.database import Write, writing
 from data.divisions import require_divisions
 from data.fields import Fields, body_sha256, require_object
 from data.hotline import link_order
+from data.incident_doubts import KeptWarning, placement_doubts
 from data.incident_report import ReportedIncident, check_incident_facts, read_incident
 from data.incident_states import casualty_notice, changed_facts, check_transition
 from data.incidents import ONE, IncidentSettings, answer_of, set_reader
@@ -139,12 +140,6 @@ SELECT facility_id, ST_X(geom) AS lon, ST_Y(geom) AS lat FROM facility
  WHERE facility_id = :f OR (rescue_code = :f AND retired_at IS NULL)
  ORDER BY facility_id <> :f LIMIT 1
 """
-#: Districts in force whose whole name stands in the words.
-_NAMED = """
-SELECT d.adcode FROM district d JOIN division_version v ON v.id = d.version_id
- WHERE v.valid_from <= now() AND (v.valid_to IS NULL OR v.valid_to > now())
- AND strpos(:words, d.name) > 0
-"""
 
 
 def _insert(
@@ -152,7 +147,7 @@ def _insert(
 ) -> bool:
     """Whether the incident is new; waits for a concurrent writer of the same id."""
     connection = write.connection
-    position, codes = reported.position, list(reported.hints)
+    position, codes = reported.position, list[KeptWarning](reported.hints)
     facility_id = reported.facility_id
     if facility_id is not None:
         found = connection.execute(text(_FACILITY), {"f": facility_id}).one_or_none()
@@ -170,11 +165,14 @@ def _insert(
     else:
         place = connection.execute(text(_PLACE), {"lon": position[0], "lat": position[1]}).one()
         adcode, unit = place.adcode, place.unit
-        if adcode is None:
-            codes.append("outside")
-        named = connection.execute(text(_NAMED), {"words": reported.place_text}).scalars().all()
-        if named and adcode not in named:
-            codes.append("far_from_named_district")
+        codes += placement_doubts(
+            connection,
+            adcode,
+            numbers=reported.original_position if reported.position else None,
+            crs=reported.crs,
+            declared=reported.crs_declared,
+            words=reported.place_text,
+        )
     added = connection.execute(
         text(
             "INSERT INTO incident (incident_id, body_sha256, batch_id, account, body, plan, kind,"

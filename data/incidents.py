@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
 from data.database import reading, sequence_at, set_scope
+from data.incident_doubts import warning_texts
 from data.incident_states import NEXT_STATES
 from data.rulepacks import RulePacks
 from data.settings import Settings
@@ -26,33 +27,6 @@ from geo.grade import assess
 #: An incident in another state is over, refused, or counted under another id.
 OPEN_STATES = ("reported", "verified", "active")
 READS_REPORTERS = frozenset({"commander", "admin"})
-
-_TEXTS = {
-    "outside": (
-        "位置在重庆市以外，请核对坐标和坐标系",
-        "the position is outside Chongqing; check the numbers and their datum",
-    ),
-    "unplaced": ("没有位置，无法落图", "there is no position to place it by"),
-    "placed_by_facility": ("按设施的位置落图", "placed where the facility is"),
-    "placed_by_rescue_code": (
-        "按救援识别码对应的电梯落图",
-        "placed where the lift of this rescue code is",
-    ),
-    "zone_prefix_missing": (
-        "坐标缺少带号，无法据此确定位置；请补上带号或声明 EPSG:4544、4545 或 4546",
-        "the numbers lack the prefix of their zone and place nothing; add it or declare"
-        " EPSG:4544, 4545 or 4546",
-    ),
-    "coordinate_imprecise": (
-        "坐标精度粗于约 100 米（不足三位小数），请核对",
-        "the position is coarser than about 100 m (fewer than three decimals); check it",
-    ),
-    "far_from_named_district": (
-        "坐标不在地址所写的区县内，请核对坐标、坐标系和地址",
-        "the position is not in the district the address names; check numbers, datum and address",
-    ),
-    "facility_unknown": ("清单中没有这个设施", "the facility is not in the inventory"),
-}
 
 
 class IncidentSettings(Settings):
@@ -85,7 +59,7 @@ def answer_of(
         **_standing(row),
         "facts": row.facts,
         "probable_duplicates": _duplicates(connection, row, account, settings),
-        "warnings": _warnings(row, lang),
+        "warnings": warning_texts(row.warnings, lang),
         "assessment": assess(packs.at(row.plan, now), row.facts, now=now),
         "version": row.version,
     }
@@ -99,10 +73,6 @@ def _standing(row: Any) -> dict[str, Any]:
         "duplicate_of": None if row.duplicate_of is None else str(row.duplicate_of),
         "possible": row.facts.get("possible") is True,
     }
-
-
-def _warnings(row: Any, lang: str) -> list[dict[str, str]]:
-    return [{"code": code, "text": _TEXTS[code][lang == "en"]} for code in row.warnings]
 
 
 def _duplicates(
@@ -184,7 +154,7 @@ def _feature(row: Any, account: Account, lang: str) -> dict[str, Any]:
         **{name: body.get(name) for name in ("address", "description", "source", "device_time")},
         "hotline": _order(body),
         "facts": row.facts,
-        "warnings": _warnings(row, lang),
+        "warnings": warning_texts(row.warnings, lang),
         "version": row.version,
     }
     if account.role in READS_REPORTERS or row.account == account.username:

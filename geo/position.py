@@ -17,7 +17,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
-from geo.crs import CGCS2000, parse_crs, swapped_hint, to_wgs84
+from geo.crs import BD09, CGCS2000, GCJ02, WGS84, parse_crs, swapped_hint, to_wgs84
 from geo.errors import Fault, InvalidInput
 
 Hint = Literal["zone_prefix_missing", "coordinate_imprecise"]
@@ -31,6 +31,14 @@ _RIGHT: Final = (
     "give [longitude, latitude] or a text such as 106.5516,29.5630, 29.5630N 106.5516E"
     " or 东经106°33′05.8″ 北纬29°33′46.8″"
 )
+
+
+#: Whole metres of a Gauss-Krüger zone have six to eight digits, degrees never.
+_METRES_MIN: Final = 1e5
+_METRES_MAX: Final = 1e8
+_WGS84_DEGREES: Final = frozenset({WGS84, CGCS2000, "EPSG:4326", "EPSG:4490"})
+_DATUMS: Final = (WGS84, GCJ02, BD09)
+_ZONES: Final = ("EPSG:4544", "EPSG:4545", "EPSG:4546")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,32 @@ def read_position(value: Any, crs: str | None) -> Position:
         x, y = float(value[0]), float(value[1])
     except OverflowError:
         _refuse(f"is out of range; {_RIGHT}")
+    if _zoned(system) and all(_METRES_MIN <= abs(n) < _METRES_MAX for n in (x, y)):
+        return _read_metres(x, y, value, system, "array")
     return Position(_placed(x, y, system), value, system, "array")
+
+
+def other_readings(value: Any, crs: str) -> dict[str, tuple[float, float]]:
+    """System → WGS-84 place of the same numbers in each other system they are likely to be in.
+
+    Degrees may be in any of the datums, metres without the prefix of their zone in any of the three
+    zones of the city. Where `value` is no position in one of them, it has no entry.
+    """
+    system = parse_crs(crs)
+    same = WGS84 if system in _WGS84_DEGREES else system
+    alike = next((group for group in (_DATUMS, _ZONES) if same in group), ())
+    told = read_position(value, system).place
+    found: dict[str, tuple[float, float]] = {}
+    for other in alike:
+        if other == same:
+            continue
+        try:
+            read = read_position(value, other)
+        except InvalidInput:
+            continue
+        if read.place is not None and read.place != told:
+            found[other] = read.place
+    return found
 
 
 # --- text -----------------------------------------------------------------------------------------
@@ -112,7 +145,8 @@ def _read_text(given: str, system: str) -> Position:
         _refuse(f"cannot be read as a position; {_RIGHT}")
     part = found.groupdict()
     if _is_metres(part, system):
-        return _read_metres(part, given, system)
+        east, north = (float((part[f"sign{i}"] or "") + (part[f"d{i}"] or "")) for i in "12")
+        return _read_metres(east, north, given, system, "metres")
     if system.startswith("EPSG:") and system not in ("EPSG:4326", "EPSG:4490"):
         if system == "EPSG:3857" or not _looks_like_degrees(part):
             x, y = (float(part[f"sign{i}"] + part[f"d{i}"]) for i in "12")
@@ -166,10 +200,14 @@ def _looks_like_degrees(part: dict[str, str | None]) -> bool:
 
 def _is_metres(part: dict[str, str | None], system: str) -> bool:
     """Whether two numbers of six to eight digits are given in CGCS2000 or a zone of it."""
-    if system != CGCS2000 and _epsg(system) not in range(4491, 4555):
+    if not _zoned(system):
         return False
     long = all(6 <= len((part[f"d{i}"] or "").partition(".")[0]) <= 8 for i in "12")
     return long and not _looks_like_degrees(part)
+
+
+def _zoned(system: str) -> bool:
+    return system == CGCS2000 or 4490 <= _epsg(system) <= 4554
 
 
 def _epsg(system: str) -> int:
@@ -191,16 +229,17 @@ def _prefix_of(epsg: int) -> tuple[int, bool] | None:
     return None
 
 
-def _read_metres(part: dict[str, str | None], given: str, system: str) -> Position:
-    east, north = (float((part[f"sign{i}"] or "") + (part[f"d{i}"] or "")) for i in "12")
+def _read_metres(
+    east: float, north: float, given: str | list[float], system: str, notation: Notation
+) -> Position:
     if 1e6 <= east < 1e7 and (north >= 1e7 or 1e5 <= north < 1e6):
         _refuse("gives north before east; give the easting first, then the northing")
     zone = int(east // 1e6) if east >= 1e7 else None
     declared = _prefix_of(_epsg(system))
     if zone is None:
         if declared is None or declared[1]:
-            return Position(None, given, system, "metres", ("zone_prefix_missing",))
-        return Position(_placed(east, north, system), given, system, "metres")
+            return Position(None, given, system, notation, ("zone_prefix_missing",))
+        return Position(_placed(east, north, system), given, system, notation)
     if declared is not None and declared[0] != zone:
         _refuse(f"begins with zone {zone} but {system} is zone {declared[0]}; one of them is wrong")
     if zone in range(13, 24):
@@ -209,7 +248,7 @@ def _read_metres(part: dict[str, str | None], given: str, system: str) -> Positi
         prefixed = 4513 + zone - 25
     else:
         _refuse(f"begins with {zone}, no zone of CGCS2000: 6° zones are 13–23, 3° zones 25–45")
-    return Position(_placed(east, north, f"EPSG:{prefixed}"), given, system, "metres")
+    return Position(_placed(east, north, f"EPSG:{prefixed}"), given, system, notation)
 
 
 def _placed(x: float, y: float, system: str) -> tuple[float, float]:

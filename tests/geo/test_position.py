@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from geo.crs import from_wgs84
 from geo.errors import CrsError, InvalidInput
-from geo.position import read_position
+from geo.position import other_readings, read_position
 
 PLACE = (106.5516, 29.5630)
 LON = st.floats(105.3, 110.1)
@@ -139,11 +139,17 @@ def test_metres_with_their_zone_are_placed_and_without_it_are_not(
     east, north = from_wgs84(lon, lat, f"EPSG:{prefixed}")
     short, _ = from_wgs84(lon, lat, f"EPSG:{bare}")
     for crs in ("CGCS2000", f"EPSG:{prefixed}", f"EPSG:{bare}"):
+        given = read_position([east, north], crs)
+        assert given.place == pytest.approx((lon, lat), abs=1e-9)
+        assert (given.original, given.notation) == ([east, north], "array")
         read = read_position(f"{east:.4f} {north:.4f}", crs)
         assert read.place == pytest.approx((lon, lat), abs=1e-7)
         assert (read.crs, read.notation) == (crs, "metres")
     bare_text = f"{short:.4f},{north:.4f}"
     assert read_position(bare_text, f"EPSG:{bare}").place == pytest.approx((lon, lat), abs=1e-7)
+    for crs in ("CGCS2000", f"EPSG:{prefixed}"):
+        lost = read_position([short, north], crs)
+        assert (lost.place, lost.hints) == (None, ("zone_prefix_missing",))
     lost = read_position(bare_text, "CGCS2000")
     assert (lost.place, lost.hints) == (None, ("zone_prefix_missing",))
 
@@ -160,3 +166,22 @@ def test_metres_with_their_zone_are_placed_and_without_it_are_not(
 def test_metres_that_contradict_their_system_are_refused(text: str, crs: str, reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason):
         read_position(text, crs)
+
+
+@pytest.mark.parametrize("crs", ["WGS84", "CGCS2000", "EPSG:4490", "GCJ-02", "BD-09"])
+def test_degrees_may_be_in_another_datum_and_only_in_another(crs: str) -> None:
+    others = other_readings("106.5516,29.5630", crs)
+    wgs84 = {"WGS84", "CGCS2000", "EPSG:4490"}
+    assert set(others) == {"WGS84", "GCJ-02", "BD-09"} - (wgs84 if crs in wgs84 else {crs})
+    for other, place in others.items():
+        assert place == read_position("106.5516,29.5630", other).place
+
+
+def test_metres_without_a_prefix_may_be_in_another_zone() -> None:
+    east, north = from_wgs84(*PLACE, "EPSG:4545")
+    others = other_readings([east, north], "EPSG:4544")
+    assert set(others) == {"EPSG:4545", "EPSG:4546"}
+    assert others["EPSG:4545"] == pytest.approx(PLACE, abs=1e-9)
+    prefixed, _ = from_wgs84(*PLACE, "EPSG:4524")
+    assert other_readings([prefixed, north], "EPSG:4524") == {}
+    assert other_readings([prefixed, north], "CGCS2000") == {}
