@@ -52,6 +52,7 @@ OWN_SCRIPTS = (
     "field.js",
     "field_form.js",
     "field_map.js",
+    "field_place.js",
     "field_queue.js",
     "field_sender.js",
     "field_store.js",

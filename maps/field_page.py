@@ -33,7 +33,7 @@ FILES: tuple[str, ...] = (
     *(ASSET_URLS[name] for name in ("leaflet", "leaflet_css")),
     *(SCRIPT_URL, STYLE_URL, MANIFEST_URL, ICON_URL),
     *(f"{_OWN}/{name}.js" for name in ("field_store", "field_sender", "field_map", "field_form")),
-    *(f"{_OWN}/{name}.js" for name in ("field_queue", "dom")),
+    *(f"{_OWN}/{name}.js" for name in ("field_place", "field_queue", "dom")),
 )
 WORKER_CSP = "default-src 'none'; connect-src 'self'"
 
@@ -45,7 +45,14 @@ ASKED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "special-equipment-2023": {
         "elevator": (*_STRANDED, *_HURT),
         "crane": ("overturned", "structure_broken", "hoist_fell", *_HURT, "people_stranded"),
-        "boiler": ("exploded", "people_relocated", *_HURT, "safety_fault", "shutdown_hours"),
+        "boiler": (
+            "exploded",
+            "people_relocated",
+            *_HURT,
+            "safety_fault",
+            "shutdown_hours",
+            "boiler_mw",
+        ),
         "pressure_vessel": (*_LEAK, *_HURT),
         "gas_cylinder": (*_LEAK, *_HURT),
         "pressure_pipeline": (*_LEAK, *_HURT),

@@ -2,124 +2,40 @@
 
 from __future__ import annotations
 
-import io
 import json
-import uuid
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from sqlalchemy import Engine, text
+from playwright.sync_api import BrowserContext, Playwright, expect
+from sqlalchemy import text
 
-from api.app import create_app
-from api.deps import Configuration
-from data.accounts import first_run
-from data.cluster import Cluster
-from data.database import owner_engine
 from data.photo import DISPLAY_TYPE
 from data.rulepacks import load_packs
 from maps.field_page import ASKED
 from maps.field_words import KINDS, WORDS
-from tests.api.conftest import Credentials, served
+from tests.browser.field_site import (
+    LAT,
+    LON,
+    PHONE,
+    WAIT_MS,
+    Site,
+    Watched,
+    count,
+    photo,
+    pick,
+    sign_in,
+    visit,
+)
+from tests.browser.field_site import chromium as chromium
+from tests.browser.field_site import driver as driver
+from tests.browser.field_site import field_site as field_site
+from tests.browser.field_site import phone as phone
 from tests.browser.test_real_map import CHROMIUM, FLAGS
-from tests.conftest import drop_database
-from tests.feeds import INSIDE, YUZHONG
+from tests.feeds import YUZHONG
 
 pytestmark = pytest.mark.browser
-LON, LAT = INSIDE[YUZHONG]
-WAIT_MS = 20_000
-
-
-@pytest.fixture(scope="module")
-def field_site(
-    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
-) -> Iterator[tuple[str, Engine, Credentials]]:
-    url = make_database(divided_template)
-    owner = owner_engine(url)
-    configuration = Configuration.load(url)
-    told = configuration.paths.var / f"{uuid.uuid4().hex}.json"
-    assert first_run(owner, told)
-    with served(create_app(configuration)) as address:
-        yield address, owner, json.loads(told.read_text())
-    owner.dispose()
-    drop_database(cluster, url)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def phone(chromium: Browser) -> Iterator[BrowserContext]:
-    context = chromium.new_context(
-        viewport={"width": 390, "height": 844},
-        has_touch=True,
-        is_mobile=True,
-        device_scale_factor=2,
-        locale="zh-CN",
-        geolocation={"longitude": LON, "latitude": LAT, "accuracy": 15},
-        permissions=["geolocation"],
-    )
-    yield context
-    context.close()
-
-
-class Watched:
-    """What pages of a context asked for and what went wrong in them."""
-
-    def __init__(self, context: BrowserContext) -> None:
-        self.requests: list[str] = []
-        self.errors: list[str] = []
-        context.on("request", lambda one: self.requests.append(one.url))
-        context.on("weberror", lambda one: self.errors.append(str(one.error)))
-        context.on("console", self._said)
-
-    def _said(self, message: Any) -> None:
-        if "Content Security Policy" in message.text:
-            self.errors.append(message.text)
-
-
-def sign_in(page: Page, credentials: Credentials, account: str = "field") -> None:
-    page.fill("input[name=username]", account)
-    page.fill("input[name=password]", credentials[account]["password"])
-    page.click("button[type=submit]")
-
-
-def visit(phone: BrowserContext, url: str, credentials: Credentials) -> Page:
-    """Sign in, and wait until the worker has everything it keeps."""
-    page = phone.new_page()
-    page.goto(f"{url}/field")
-    sign_in(page, credentials)
-    page.wait_for_url(f"{url}/field")
-    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
-    page.wait_for_function("navigator.serviceWorker.controller !== null")
-    return page
-
-
-def pick(page: Page, value: str) -> None:
-    page.click(f'button[data-value="{value}"]')
-
-
-def photo() -> dict[str, Any]:
-    out = io.BytesIO()
-    Image.effect_noise((1200, 900), 60).convert("RGB").save(out, "JPEG")
-    return {"name": "IMG_0001.jpg", "mimeType": "image/jpeg", "buffer": out.getvalue()}
-
-
-def count(owner: Engine, table: str) -> int:
-    with owner.connect() as connection:
-        return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
-
-
-Site = tuple[str, Engine, Credentials]
 
 
 def test_every_fact_and_kind_asked_for_is_one_of_the_plans() -> None:
@@ -134,15 +50,24 @@ def test_every_fact_and_kind_asked_for_is_one_of_the_plans() -> None:
     assert {key for key, word in WORDS["zh"].items() if not word} == set()
 
 
-def test_two_incidents_and_a_photo_filed_without_a_network_arrive_once(
-    field_site: Site, phone: BrowserContext, tmp_path: Path
+def test_filed_without_a_network_the_browser_closed_all_arrive_once_and_a_refused_one_is_mended(
+    field_site: Site, driver: Playwright, tmp_path: Path
 ) -> None:
+    """The whole of it: one visit, no network, two incidents with a photo each and one that cannot
+    be right, the browser ended and started again, the network back."""
     url, owner, credentials = field_site
     before, photos_before = count(owner, "incident"), count(owner, "attachment")
-    watched = Watched(phone)
-    page = visit(phone, url, credentials)
+
+    def turn_on() -> tuple[BrowserContext, Watched]:
+        context = driver.chromium.launch_persistent_context(
+            tmp_path / "profile", executable_path=CHROMIUM, args=FLAGS, **PHONE
+        )
+        return context, Watched(context)
+
+    device, first = turn_on()
+    page = visit(device, url, credentials)
     page.screenshot(path=tmp_path / "1-empty.png")
-    phone.set_offline(True)
+    device.set_offline(True)
     page.reload()
     expect(page.locator("#line")).to_have_attribute("data-line", "offline")
 
@@ -153,6 +78,7 @@ def test_two_incidents_and_a_photo_filed_without_a_network_arrive_once(
     page.fill("#address", "解放碑 <img src=x onerror=window.owned=1>")
     page.set_input_files("#camera", photo())
     expect(page.locator("#photos img")).to_have_count(1)
+    page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=tmp_path / "2-filled.png", full_page=True)
     page.click("button.send")
     expect(page.locator(".report.waiting")).to_have_count(1)
@@ -167,70 +93,85 @@ def test_two_incidents_and_a_photo_filed_without_a_network_arrive_once(
     expect(page.locator("#place")).to_contain_text("误差约")
     page.locator("#place-map").scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / "3-map.png")
+    page.set_input_files("#album", [photo()])
     page.click("button.send")
     expect(page.locator(".report.waiting")).to_have_count(2)
-    page.screenshot(path=tmp_path / "4-waiting.png")
-    page.close()
-    assert count(owner, "incident") == before
 
-    page = phone.new_page()
-    page.goto(f"{url}/field")
-    expect(page.locator(".report.waiting")).to_have_count(2)
-    phone.set_offline(False)
-    expect(page.locator(".report.sent")).to_have_count(2, timeout=WAIT_MS)
-    expect(page.locator("#queue")).to_contain_text("照片 1/1 已送达", timeout=WAIT_MS)
-    expect(page.locator("#queue")).to_contain_text("渝中区")
-    page.reload()
-    expect(page.locator(".report.sent")).to_have_count(2)
-    page.locator("#queue").scroll_into_view_if_needed()
-    page.screenshot(path=tmp_path / "5-sent.png", full_page=True)
-
-    assert count(owner, "incident") == before + 2
-    assert count(owner, "incident_conflict") == 0
-    assert count(owner, "attachment") == photos_before + 1
-    with owner.connect() as connection:
-        row = connection.execute(
-            text(
-                "SELECT i.adcode, i.account, i.body->'facts'->>'people_stranded' AS stranded,"
-                " i.accuracy_m, a.media_type FROM incident i JOIN attachment a USING (incident_id)"
-                " ORDER BY a.batch_id DESC LIMIT 1"
-            )
-        ).one()
-    assert tuple(row) == (YUZHONG, "field", "6", 15.0, DISPLAY_TYPE)
-    assert watched.errors == []
-    assert page.evaluate("window.owned") is None
-    assert [one for one in watched.requests if not one.startswith((url, "blob:", "data:"))] == []
-
-
-def test_a_refused_report_tells_why_and_is_mended_and_sent(
-    field_site: Site, phone: BrowserContext, tmp_path: Path
-) -> None:
-    url, owner, credentials = field_site
-    before = count(owner, "incident")
-    page = visit(phone, url, credentials)
+    pick(page, "special-equipment-2023")
     pick(page, "crane")
     page.locator("#fact-overturned").get_by_role("button", name="是", exact=True).click()
     page.click("#typed summary")
-    page.fill("#lon", str(LAT))
-    page.fill("#lat", str(LON))
-    page.set_input_files("#album", [photo()])
+    page.fill("#position", f"{LAT}，{LON}")
+    page.fill("#address", "某工地塔吊")
+    page.set_input_files("#camera", photo())
+    page.screenshot(path=tmp_path / "4-typed.png", full_page=True)
     page.click("button.send")
+    expect(page.locator(".report.waiting")).to_have_count(3)
+    page.screenshot(path=tmp_path / "5-waiting.png")
+    assert count(owner, "incident") == before
+    device.close()
+
+    device, second = turn_on()
+    device.set_offline(True)
+    page = device.new_page()
+    page.goto(f"{url}/field")
+    expect(page.locator(".report.waiting")).to_have_count(3)
+    page.screenshot(path=tmp_path / "6-opened-again.png")
+    assert count(owner, "incident") == before
+    device.set_offline(False)
+    expect(page.locator(".report.sent")).to_have_count(2, timeout=WAIT_MS)
     refused = page.locator(".report.refused")
     expect(refused).to_have_count(1, timeout=WAIT_MS)
+    expect(page.locator(".report.sent", has_text="照片 1/1 已送达")).to_have_count(
+        2, timeout=WAIT_MS
+    )
     expect(refused.locator("ul.why")).to_contain_text("填反")
     refused.scroll_into_view_if_needed()
-    page.screenshot(path=tmp_path / "6-refused.png")
-    assert count(owner, "incident") == before
+    page.screenshot(path=tmp_path / "7-refused.png")
+    assert count(owner, "incident") == before + 2
+    assert count(owner, "attachment") == photos_before + 2
 
     made = refused.get_attribute("data-id")
     page.click(".report.refused button.mend")
-    expect(page.locator("#lon")).to_have_value(str(LAT))
-    page.fill("#lon", str(LON))
-    page.fill("#lat", str(LAT))
+    expect(page.locator("#position")).to_have_value(f"{LAT}，{LON}")
+    expect(page.locator("#returned")).to_contain_text("填反")
+    page.fill("#position", f"{LON}，{LAT}")
+    page.evaluate("window.scrollTo(0, 0)")
+    page.screenshot(path=tmp_path / "8-mending.png", full_page=True)
     page.click("button.send")
     expect(page.locator(f'.report.sent[data-id="{made}"]')).to_have_count(1, timeout=WAIT_MS)
-    expect(page.locator("#queue")).to_contain_text("照片 1/1 已送达", timeout=WAIT_MS)
-    assert count(owner, "incident") == before + 1
+    expect(page.locator(".report.sent", has_text="照片 1/1 已送达")).to_have_count(
+        3, timeout=WAIT_MS
+    )
+    page.reload()
+    expect(page.locator(".report.sent")).to_have_count(3)
+    page.locator("#queue").scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "9-sent.png")
+    page.screenshot(path=tmp_path / "9-sent-full.png", full_page=True)
+
+    assert count(owner, "incident") == before + 3
+    assert count(owner, "incident_conflict") == 0
+    assert count(owner, "attachment") == photos_before + 3
+    with owner.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT i.kind, i.adcode, i.account, i.accuracy_m, i.original_position,"
+                " i.body->'facts' AS facts, a.media_type FROM incident i"
+                " JOIN attachment a USING (incident_id) ORDER BY i.batch_id DESC LIMIT 3"
+            )
+        ).all()
+    crane, station, lift = rows
+    assert tuple(lift)[:4] == ("elevator", YUZHONG, "field", 15.0)
+    assert (lift.original_position, lift.facts["people_stranded"]) == ([LON, LAT], 6)
+    assert (station.kind, station.accuracy_m is not None) == ("base_station", True)
+    assert (crane.kind, crane.adcode) == ("crane", YUZHONG)
+    assert crane.original_position == f"{LON}，{LAT}"
+    assert {row.media_type for row in rows} == {DISPLAY_TYPE}
+    assert first.errors == second.errors == []
+    assert page.evaluate("window.owned") is None
+    asked = [*first.requests, *second.requests]
+    assert [one for one in asked if not one.startswith((url, "blob:", "data:"))] == []
+    device.close()
 
 
 def test_a_lost_answer_and_an_expired_login_make_no_second_incident(
@@ -313,7 +254,8 @@ def test_every_control_is_large_enough_for_a_glove_and_english_works(
     page = visit(phone, url, credentials)
     page.click("#language")
     expect(page.locator("#title")).to_have_text("Field report")
-    pick(page, "crane")
+    pick(page, "elevator")
+    page.click("#typed summary")
     page.screenshot(path=tmp_path / "8-english.png", full_page=True)
     small = page.evaluate(
         """() => [...document.querySelectorAll("button, summary, select, input:not(.hidden-file), textarea, a")]

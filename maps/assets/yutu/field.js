@@ -8,8 +8,10 @@ import * as store from "./field_store.js";
 
 const data = JSON.parse(document.getElementById("field-data").textContent);
 const RETRY_MS = 15000;
+const UPDATE_MS = 600000;
 let lang = chosenLang();
 let districts = null;
+let newer = false;
 let line = navigator.onLine ? "idle" : "offline";
 
 const say = (key, values) => speaker(data.words[lang])(key, values);
@@ -28,7 +30,11 @@ const sender = new Sender(() => lang, (now) => {
   line = now;
   draw();
 });
-const form = new Form(document.getElementById("form"), { say, plans, districts: () => districts, submit: file });
+const form = new Form(document.getElementById("form"), {
+  say, plans, districts: () => districts, submit: file,
+  changed: (draft) => keepDraft(draft),
+  cleared: (mended) => (mended ? resume() : keepDraft(null)),
+});
 
 // Keeps a report on the device, then sends what waits. Returns the key of what is missing.
 async function file(draft, files, mending) {
@@ -68,7 +74,6 @@ async function draw() {
     reports, photos, account, say, nameOf, districtName,
     mend: (one, its) => {
       form.open(one.draft, one, its);
-      document.getElementById("typed").open = true;
       window.scrollTo(0, 0);
     },
     drop: async (one) => {
@@ -82,8 +87,10 @@ async function draw() {
 function drawLine() {
   const node = document.getElementById("line");
   node.dataset.line = line;
-  replace(node, el("span", { text: say(`line_${line}`) }), line === "signed_out"
-    ? el("a", { text: say("sign_in"), attrs: { href: `/login?next=${encodeURIComponent(data.page_url)}` } }) : null);
+  const update = newer && line === "idle";
+  replace(node, el("span", { text: say(update ? "update_ready" : `line_${line}`) }), line === "signed_out"
+    ? el("a", { text: say("sign_in"), attrs: { href: `/login?next=${encodeURIComponent(data.page_url)}` } }) : null,
+  update ? el("button", { text: say("update_now"), attrs: { type: "button", id: "update" }, on: { click: () => location.reload() } }) : null);
 }
 
 function nameOf(draft) {
@@ -123,9 +130,37 @@ setInterval(() => line !== "signed_out" && sender.send(), RETRY_MS);
 
 speak();
 draw();
+resume();
 fetch(data.districts_url).then(async (answer) => {
   if (answer.ok) districts = await answer.json();
   draw();
 }).catch(() => {});
-navigator.serviceWorker?.register(data.worker_url, { scope: data.page_url }).catch((error) => console.warn(error));
+keepUpToDate();
 sender.send();
+
+// What is being filled in outlives the page too; photos only once it is filed.
+function keepDraft(draft) {
+  return store.setAbout("draft", draft).catch(() => {});
+}
+
+async function resume() {
+  const draft = await store.about("draft").catch(() => null);
+  if (draft && !form.touched && plans().some((one) => one.plan === draft.plan)) form.open(draft, null, []);
+}
+
+// A new worker brings a new page: at once when nothing is being filled in, else when asked to.
+function keepUpToDate() {
+  const workers = navigator.serviceWorker;
+  if (!workers) return;
+  const updating = Boolean(workers.controller);
+  workers.addEventListener("controllerchange", () => {
+    if (!updating) return;
+    if (form.touched) {
+      newer = true;
+      drawLine();
+    } else location.reload();
+  });
+  workers.register(data.worker_url, { scope: data.page_url, updateViaCache: "none" })
+    .then((registration) => setInterval(() => registration.update().catch(() => {}), UPDATE_MS))
+    .catch((error) => console.warn(error));
+}

@@ -2,9 +2,10 @@
 // refused report can be opened again as it was filled in.
 
 import { el, replace } from "./dom.js";
-import { PlaceMap, districtAt } from "./field_map.js";
+import { EMPTY_PLACE, PlacePicker, placeOf } from "./field_place.js";
+import { reasons } from "./field_queue.js";
 
-const DATUMS = ["WGS84", "GCJ-02", "BD-09", "CGCS2000"];
+const KEEP_MS = 300;
 
 export function newId() {
   if (crypto.randomUUID) return crypto.randomUUID();
@@ -17,8 +18,8 @@ export function newId() {
 
 export function emptyDraft(plan) {
   return {
-    plan, kind: null, facts: {}, occurred_at: null, lon: "", lat: "", crs: "WGS84",
-    accuracy_m: null, address: "", description: "", device_time: null,
+    plan, kind: null, facts: {}, occurred_at: null, ...EMPTY_PLACE,
+    address: "", description: "", device_time: null,
   };
 }
 
@@ -37,31 +38,48 @@ export function bodyOf(draft, incident_id) {
     incident_id, plan: draft.plan, kind: draft.kind, occurred_at: draft.occurred_at,
     device_time: draft.device_time, source: "field-page",
   };
-  const typed = [draft.lon, draft.lat].map((one) => String(one).trim().replace("，", "."));
-  if (typed.some(Boolean)) {
-    const position = typed.map(Number);
-    if (typed.some((one) => !one) || !position.every(Number.isFinite)) return { fault: "bad_position" };
-    Object.assign(body, { position, crs: draft.crs });
-    if (draft.accuracy_m) body.accuracy_m = draft.accuracy_m;
-  }
+  const { place, fault } = placeOf(draft);
+  if (fault) return { fault };
+  if (!place.position && !place.facility_id && !draft.address.trim()) return { fault: "no_where" };
+  Object.assign(body, place);
   for (const name of ["address", "description"]) if (draft[name].trim()) body[name] = draft[name].trim();
   if (Object.keys(draft.facts).length) body.facts = draft.facts;
   return { body };
 }
 
 export class Form {
-  constructor(node, { say, plans, districts, submit }) {
-    Object.assign(this, { node, say, plans, districts, submit });
-    this.clear();
+  // `changed(draft)` while a new report is filled in; `cleared(mended)` when the form is empty again
+  constructor(node, { say, plans, districts, submit, changed, cleared }) {
+    Object.assign(this, { node, say, plans, districts, submit, changed, cleared });
+    this.touched = false;
+    // before the buttons' own handlers, one of which empties the form
+    for (const event of ["input", "click"]) node.addEventListener(event, () => this.#touch(), true);
+    this.#empty();
   }
 
   clear() {
+    const mended = Boolean(this.mending);
+    this.#empty();
+    this.touched = false;
+    clearTimeout(this.timer);
+    this.cleared(mended);
+  }
+
+  #empty() {
     this.open(emptyDraft(this.plans()[0].plan), null, []);
+  }
+
+  #touch() {
+    this.touched = true;
+    this.node.querySelector("#fault")?.replaceChildren();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => !this.mending && this.changed(this.draft), KEEP_MS);
   }
 
   // `mending`: the report that is being mended; `photos` those it has already
   open(draft, mending, photos) {
-    this.draft = structuredClone(draft);
+    this.draft = { ...emptyDraft(draft.plan), ...structuredClone(draft) };
+    if (draft.lon) this.draft.position ||= `${draft.lon},${draft.lat}`; // kept by an older page
     this.mending = mending;
     this.kept = photos;
     this.files = [];
@@ -72,16 +90,21 @@ export class Form {
     const { say, draft } = this;
     const plan = this.plans().find((one) => one.plan === draft.plan);
     const kind = plan.kinds.find((one) => one.kind === draft.kind);
+    const place = new PlacePicker({ say, draft, districts: this.districts, kept: () => this.#touch() });
     replace(
       this.node,
       el("form", { attrs: { novalidate: "" }, on: { submit: (event) => this.#submit(event) } },
+        this.mending
+          ? el("div", { cls: "returned", attrs: { id: "returned" } }, el("b", { text: say("returned") }),
+            el("ul", {}, reasons(this.mending.problem, say).map((text) => el("li", { text }))))
+          : null,
         this.#choice("plans", this.plans().map((one) => [one.plan, say(`plan_${one.plan}`)]), draft.plan, (value) => {
-          Object.assign(draft, { plan: value, kind: null, facts: {} });
+          Object.assign(draft, { plan: value, kind: null, facts: {}, rescue_code: "" });
           this.render();
         }),
         el("h2", { text: say("kind") }),
         this.#choice("kinds", plan.kinds.map((one) => [one.kind, one.name]), draft.kind, (value) => {
-          Object.assign(draft, { kind: value, facts: {} });
+          Object.assign(draft, { kind: value, facts: {}, rescue_code: "" });
           this.render();
         }),
         kind?.facts.length ? el("h2", { text: say("facts") }) : null,
@@ -89,7 +112,7 @@ export class Form {
         el("h2", { text: say("when") }),
         this.#when(),
         el("h2", { text: say("where") }),
-        ...this.#where(),
+        ...place.nodes({ lift: draft.kind === "elevator", typed: Boolean(this.mending || draft.facility_id || (draft.position && !draft.measured)) }),
         this.#text("address", "input", 500),
         this.#text("description", "textarea", 10000),
         el("h2", { text: say("photos") }),
@@ -101,7 +124,7 @@ export class Form {
           : null,
       ),
     );
-    this.#shown();
+    place.show();
   }
 
   #choice(cls, pairs, chosen, pick) {
@@ -165,72 +188,6 @@ export class Form {
     };
     draw(!draft.occurred_at);
     return box;
-  }
-
-  #where() {
-    const { say, draft } = this;
-    const typed = (name) =>
-      el("label", {}, el("span", { text: say(name) }), el("input", {
-        attrs: { id: name, type: "text", inputmode: "decimal", autocomplete: "off", value: draft[name] },
-        on: { input: (event) => { draft[name] = event.target.value; draft.accuracy_m = null; this.#shown(); } },
-      }));
-    const datum = el("select", { attrs: { id: "crs" }, on: { change: (event) => { draft.crs = event.target.value; this.#shown(); } } },
-      DATUMS.map((one) => el("option", { text: say(`crs_${one}`), attrs: { value: one } })));
-    datum.value = draft.crs;
-    this.place = el("p", { cls: "place", attrs: { id: "place", role: "status" } });
-    this.mapNode = el("div", { cls: "map", attrs: { id: "place-map" } });
-    const map = el("details", { on: { toggle: (event) => event.target.open && this.#openMap() } },
-      el("summary", { text: say("tap"), attrs: { id: "tap" } }), this.mapNode);
-    const numbers = el("details", { attrs: { id: "typed" } }, el("summary", { text: say("coordinates") }),
-      el("div", { cls: "numbers" }, typed("lon"), typed("lat"), el("label", { cls: "whole" }, el("span", { text: say("crs") }), datum)));
-    this.map = null;
-    return [
-      el("button", { cls: "wide strong", text: say("locate"), attrs: { type: "button", id: "locate" }, on: { click: () => this.#locate() } }),
-      this.place, map, numbers,
-    ];
-  }
-
-  #locate() {
-    const failed = () => { this.place.textContent = this.say("locate_failed"); };
-    this.place.textContent = this.say("locating");
-    if (!navigator.geolocation) return failed();
-    navigator.geolocation.getCurrentPosition(
-      ({ coords }) => this.#set(Number(coords.longitude.toFixed(6)), Number(coords.latitude.toFixed(6)), Math.ceil(coords.accuracy), true),
-      failed, { enableHighAccuracy: true, timeout: 20000, maximumAge: 10000 });
-  }
-
-  #set(lon, lat, accuracy_m, near) {
-    Object.assign(this.draft, { lon: String(lon), lat: String(lat), crs: "WGS84", accuracy_m });
-    for (const name of ["lon", "lat", "crs"]) this.node.querySelector(`#${name}`).value = this.draft[name];
-    this.#shown(near);
-  }
-
-  #openMap() {
-    const districts = this.districts();
-    if (!districts || !globalThis.L) {
-      this.mapNode.textContent = this.say("map_missing");
-      return;
-    }
-    this.map ??= new PlaceMap(this.mapNode, districts, (lon, lat, accuracy) => this.#set(lon, lat, accuracy, false),
-      () => { this.place.textContent = this.say("tap_again"); });
-    this.#shown();
-  }
-
-  #shown(near = true) {
-    const { say, draft } = this;
-    const [lon, lat] = [Number(draft.lon), Number(draft.lat)];
-    if (!String(draft.lon).trim() || !String(draft.lat).trim()) {
-      this.place.textContent = say("no_place");
-      return;
-    }
-    const wgs = draft.crs === "WGS84" || draft.crs === "CGCS2000";
-    const district = wgs ? districtAt(this.districts(), lon, lat) : null;
-    this.place.textContent = [
-      district?.properties.name ?? (wgs && this.districts() ? say("outside") : null),
-      say("place", { lon: draft.lon, lat: draft.lat }),
-      draft.accuracy_m ? say("accuracy", { m: draft.accuracy_m }) : null,
-    ].filter(Boolean).join(" · ");
-    if (wgs) this.map?.show(lon, lat, near);
   }
 
   #text(name, tag, most) {

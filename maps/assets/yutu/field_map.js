@@ -43,12 +43,17 @@ export class PlaceMap {
     return Math.max(1, Math.round(metres * 12));
   }
 
-  show(lon, lat, near = true) {
+  hide() {
     this.map.invalidateSize();
+    this.spot.remove();
+  }
+
+  show(lon, lat, near = true) {
     if (!Number.isFinite(lon) || !Number.isFinite(lat) || Math.abs(lat) > 85) {
-      this.spot.remove();
+      this.hide();
       return;
     }
+    this.map.invalidateSize();
     this.spot.setLatLng([lat, lon]).addTo(this.map);
     if (near) this.map.setView([lat, lon], Math.max(this.map.getZoom(), 12), { animate: false });
   }

@@ -2,6 +2,8 @@
 
 import { dayAndTime, el, ROMAN, replace } from "./dom.js";
 
+const HAN = /\p{Script=Han}/u;
+
 export function drawQueue(node, { reports, photos, account, say, nameOf, districtName, mend, drop }) {
   const rows = reports.toReversed().map((one) => {
     const its = photos.filter((photo) => photo.report === one.key);
@@ -41,7 +43,7 @@ function refusal({ problem }, say) {
   return el("ul", { cls: "why" }, reasons(problem, say).map((text) => el("li", { text })));
 }
 
-function reasons(problem, say) {
+export function reasons(problem, say) {
   if (!problem) return [];
   const named = (field) => {
     const key = `field_${field.replace(/^facts\./, "")}`;
@@ -50,9 +52,13 @@ function reasons(problem, say) {
   const listed = (problem.errors ?? []).map(({ field, reason }) => {
     if (!field) return reason;
     const key = `hint_${field}`;
-    const hint = say(key) === key || !say(key) ? reason : `${say(key)}（${reason}）`;
+    const known = say(key) === key ? "" : say(key);
+    // the page's own words and the server's, if those are in the same language
+    const hint = !known ? reason : HAN.test(reason) ? `${known}（${reason}）` : known;
     return `${named(field)}：${hint}`;
   });
   if (listed.length) return listed;
+  const known = `refused_${problem.status}`;
+  if (say(known) !== known) return [say(known)];
   return [[problem.title, problem.detail].filter(Boolean).join(": ") || String(problem.status)];
 }
