@@ -57,6 +57,7 @@ OWN_SCRIPTS = (
     "field_sender.js",
     "field_store.js",
     "field_worker.js",
+    "incidents.js",
     "legend.js",
     "main.js",
     "points.js",

@@ -130,6 +130,16 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "zoom_in": ("放大", "Zoom in"),
     "zoom_out": ("缩小", "Zoom out"),
     "incident": ("事件", "Incident"),
+    "open_incidents": ("在办事件（{n}）", "Open incidents ({n})"),
+    "and_more_incidents": ("另有 {n} 起", "and {n} more"),
+    "may_happen": ("可能发生", "may happen"),
+    "not_placed": ("未落图", "not placed"),
+    "outside_city": ("重庆市外", "outside Chongqing"),
+    "state_reported": ("待核实", "reported"),
+    "state_verified": ("已核实", "verified"),
+    "state_active": ("处置中", "being dealt with"),
+    "centre": ("中心城区", "Centre"),
+    "centre_title": ("放大到中心城区", "Zoom to the centre of the city"),
     "outage": ("停电范围", "Outage"),
     "outage_planned": ("计划停电范围", "Planned outage"),
     # district card and table
@@ -190,6 +200,10 @@ _KINDS: dict[str, tuple[str, str]] = {
     "passenger_ropeway": ("客运索道", "Passenger ropeway"),
     "large_amusement_ride": ("大型游乐设施", "Large amusement ride"),
     "in_plant_vehicle": ("场（厂）内专用机动车辆", "In-plant vehicle"),
+    "optical_cable": ("光缆", "Optical cable"),
+    "power_line": ("线路", "Power line"),
+    "customers": ("居民、单位停电", "Homes or premises"),
+    "other": ("其他", "Other"),
 }
 
 _SHORT_PLANS: dict[str, tuple[str, str]] = {

@@ -401,3 +401,104 @@ def assert_apart(boxes: dict) -> None:
             across = min(a[2], b[2]) - max(a[0], b[0])
             down = min(a[3], b[3]) - max(a[1], b[1])
             assert not (across > 1 and down > 1), f"{one} {a} overlaps {other} {b}"
+
+
+# --- open incidents, names ------------------------------------------------------------------------
+
+
+def incident(number: int, **more: object) -> dict[str, object]:
+    properties = situations.INCIDENT["properties"] | {"incident_id": f"id-{number}"} | more
+    geometry = situations.INCIDENT["geometry"]
+    return {
+        "type": "Feature",
+        "geometry": properties.pop("geometry", geometry),
+        "properties": properties,
+    }
+
+
+def test_open_incidents_are_listed_gravest_first_and_shown_on_the_map(page, server):
+    server.incidents = [
+        incident(1, kind="boiler", level=None, state="active", adcode=None, geometry=None),
+        incident(2, kind="elevator", level=4, occurred_at="2026-11-21T01:00:00+08:00"),
+        incident(3, kind="elevator", level=4, occurred_at="2026-11-21T03:00:00+08:00"),
+        incident(4, kind="crane", level=2, possible=True),
+        incident(5, kind="crane", level=2, state="reported", address="某工地"),
+        incident(6, kind="crane", level=1, state="resolved"),
+        incident(7, kind="base_station", level=None, plan="communications-2024"),
+    ]
+    shown(page, server, "/maps/special-equipment-2023")
+    rows = page.locator("#open-incidents .incident")
+    expect(rows).to_have_count(5)
+    assert rows.evaluate_all("all => all.map((one) => one.dataset.incident)") == [
+        "id-5", "id-4", "id-3", "id-2", "id-1",
+    ]  # fmt: skip
+    for said in ("起重机械", "九龙坡区", "待核实", "2026-11-21 02:00", "某工地"):
+        expect(rows.nth(0)).to_contain_text(said)
+    expect(rows.nth(1)).to_contain_text("可能发生")
+    expect(rows.nth(4)).to_contain_text("未落图")
+    expect(rows.nth(4)).to_be_disabled()
+    page.click('[data-incident="id-3"]')
+    expect(page.locator(".district-tip", has_text="电梯")).to_be_visible()
+    lon, lat = situations.INCIDENT["geometry"]["coordinates"]
+    middle = page.evaluate(
+        "Object.entries(window).find(([k]) => k.startsWith('map_'))[1].getCenter()"
+    )
+    assert (middle["lng"], middle["lat"]) == pytest.approx((lon, lat), abs=0.01)
+
+
+def test_the_list_follows_the_plan_and_news(page, server):
+    server.incidents = [incident(1, kind="crane", level=3)]
+    shown(page, server)
+    assert page.locator("#open-incidents").count() == 0, "another plan's"
+    page.click("#plan-special-equipment-2023")
+    expect(page.locator("#open-incidents .incident")).to_have_count(1)
+    server.incidents.append(incident(2, kind="elevator", level=4))
+    server.publish(situations.calm(2, now()), "incident")
+    expect(page.locator("#open-incidents .incident")).to_have_count(2)
+    expect(page.locator(".incident-icon")).to_have_count(2)
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_hostile_text_of_an_incident_is_only_text(page, server, watch, lang):
+    server.outages = []
+    for text in situations.HOSTILE:
+        server.incidents = [incident(1, kind=text, address=text, state=text, adcode=text)]
+        shown(page, server, f"/maps/special-equipment-2023?lang={lang}")
+        expect(page.locator("#open-incidents .incident b")).to_have_text(text)
+        page.click("#open-incidents .incident")
+        assert page.evaluate("window.__owned") is None
+    assert watch.errors == []
+
+
+def test_every_district_has_its_name_once_the_centre_fills_the_map(page, server):
+    shown(page, server)
+    names = page.locator(".district-name:visible")
+    assert names.count() >= 30
+    page.click("#centre")
+    central = {"渝中", "渝中区", "大渡口区", "南岸区", "沙坪坝区", "九龙坡区"}
+    page.wait_for_timeout(300)
+    assert len(central & set(names.all_text_contents())) == 5
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_no_two_names_overlap(browser, server, size):
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height})
+    page = context.new_page()
+    shown(page, server)
+    for _ in range(3):
+        boxes = page.locator(".district-name:visible").evaluate_all(
+            "all => all.map((one) => { const b = one.getBoundingClientRect();"
+            " return [b.left, b.top, b.right, b.bottom, one.textContent]; })"
+        )
+        assert len(boxes) > 10
+        overlapping = [
+            (a[4], b[4])
+            for n, a in enumerate(boxes)
+            for b in boxes[:n]
+            if a[0] + 1 < b[2] and b[0] + 1 < a[2] and a[1] + 3 < b[3] and b[1] + 3 < a[3]
+        ]
+        assert overlapping == []
+        page.click(".leaflet-control-zoom-in")
+        page.wait_for_timeout(400)
+    context.close()

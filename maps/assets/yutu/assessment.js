@@ -5,18 +5,26 @@ import { dayAndTime, decimal, el, integer, levelBadge, levelWords, percent, repl
 const SHOWN_PLACES = 8;
 
 export class AssessmentPanel {
-  constructor({ root, say, nameOf, districtOf, onSelect }) {
-    Object.assign(this, { root, say, nameOf, districtOf, onSelect });
+  // `incidents` has the plan's open ones as a section.
+  constructor({ root, say, nameOf, districtOf, kindOf, incidents, onSelect }) {
+    Object.assign(this, { root, say, nameOf, districtOf, kindOf, incidents, onSelect });
   }
 
   show(assessment, plan) {
+    const focused = this.root.contains(document.activeElement) ? document.activeElement.dataset.incident : null;
+    this.fill(assessment, plan);
+    if (focused) this.root.querySelector(`[data-incident="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  }
+
+  fill(assessment, plan) {
     if (!assessment) {
-      replace(this.root, el("p", { cls: "quiet", text: this.say("no_assessment") }));
+      replace(this.root, el("p", { cls: "quiet", text: this.say("no_assessment") }), this.incidents(plan));
       return;
     }
     replace(
       this.root,
       this.verdict(assessment, plan),
+      this.incidents(plan),
       this.findings(assessment, plan),
       this.next(assessment, plan),
       this.undeclared(assessment, plan),
@@ -197,13 +205,15 @@ export class AssessmentPanel {
     const values = new Map((row.values ?? []).map((one) => [one.adcode, one.value]));
     const incident = row.incident_id ? this.districtOf(row.incident_id) : null;
     const codes = [...new Set([...(row.districts ?? []), ...(incident ? [incident] : [])])];
-    if (!codes.length) return null;
+    const kind = row.incident_id ? this.kindOf(row.incident_id) : null;
+    if (!codes.length && !kind) return null;
     codes.sort((a, b) => (values.get(b) ?? 0) - (values.get(a) ?? 0));
     const shown = codes.slice(0, SHOWN_PLACES);
     const more = codes.length - shown.length;
     return el(
       "p",
       { cls: "places" },
+      kind ? el("b", { text: kind }) : null,
       shown.map((code) => this.place(code, values.has(code) ? this.quantity(values.get(code), row.unit) : null)),
       more > 0 ? el("span", { cls: "quiet", text: this.say("and_more", { n: more }) }) : null,
     );

@@ -3,6 +3,9 @@
 import { el, ROMAN } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const HAN = /[⺀-鿿]/;
+const SMALL = 0.0075; // of the city's extent
+const OVERHANG = 1.7; // a name may be this much wider than its district where nothing is in the way
 
 // numerator/denominator of a measure in one district as integers, or null where nothing is known.
 export function fraction(measure, district) {
@@ -91,15 +94,49 @@ export class Choropleth {
     this.names.set(adcode, nameNode);
   }
 
-  // A name is shown where it fits into its district at this zoom.
+  // Names by the room they have: in full, else without 区 or 县, else only where none is in the way.
   fitNames() {
-    for (const [adcode, node] of this.names) {
-      const bounds = this.paths.get(adcode).getBounds();
-      const a = this.map.latLngToLayerPoint(bounds.getNorthWest());
-      const b = this.map.latLngToLayerPoint(bounds.getSouthEast());
-      const needed = node.textContent.length * (/[⺀-鿿]/.test(node.textContent) ? 13 : 7);
-      node.hidden = (b.x - a.x) * 0.72 < needed || b.y - a.y < 34;
+    const taken = [];
+    const byRoom = [...this.names].map(([adcode, node]) => ({ adcode, node, ...this.room(adcode) }))
+      .sort((a, b) => b.width * b.height - a.width * a.height);
+    for (const { adcode, node, width, height, x, y } of byRoom) {
+      const name = shortName(this.paths.get(adcode).feature.properties.name);
+      node.hidden = true;
+      for (const text of [name, shortest(name)]) {
+        const w = text.length * (HAN.test(text) ? 13 : 7);
+        const box = [x - w / 2 - 1, y - 9, x + w / 2 + 1, y + 9];
+        const fits = width * 0.72 >= w && height >= 34;
+        if (!fits && (width * OVERHANG < w || height < 12)) continue;
+        if (taken.some((other) => meet(box, other))) continue;
+        taken.push(box);
+        node.textContent = text;
+        node.classList.toggle("tight", !fits);
+        node.hidden = false;
+        break;
+      }
     }
+  }
+
+  // Of a district on the screen: its extent and the point its name stands at.
+  room(adcode) {
+    const path = this.paths.get(adcode);
+    const bounds = path.getBounds();
+    const a = this.map.latLngToLayerPoint(bounds.getNorthWest());
+    const b = this.map.latLngToLayerPoint(bounds.getSouthEast());
+    const [lon, lat] = path.feature.properties.label;
+    const { x, y } = this.map.latLngToLayerPoint([lat, lon]);
+    return { width: b.x - a.x, height: b.y - a.y, x, y };
+  }
+
+  // The extent of the districts that are small beside the whole city; null where none is.
+  centre() {
+    const extent = (box) => (box.getEast() - box.getWest()) * (box.getNorth() - box.getSouth());
+    const city = extent(this.layer.getBounds());
+    const found = L.latLngBounds([]);
+    for (const path of this.paths.values()) {
+      if (extent(path.getBounds()) < city * SMALL) found.extend(path.getBounds());
+    }
+    return found.isValid() ? found : null;
   }
 
   patterns() {
@@ -190,6 +227,15 @@ export class Choropleth {
 // 石柱土家族自治县 → 石柱县, on the map only.
 function shortName(name) {
   return name.replace(/^(.{2})(?:.{1,3}族)+自治县$/, "$1县");
+}
+
+// 渝中区 → 渝中; a name of two characters stays.
+function shortest(name) {
+  return name.length > 2 ? name.replace(/[区县]$/, "") : name;
+}
+
+function meet([a, b, c, d], [e, f, g, h]) {
+  return a < g && e < c && b < h && f < d;
 }
 
 function set(node, attributes) {

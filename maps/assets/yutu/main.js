@@ -5,6 +5,7 @@ import { Choropleth } from "./choropleth.js";
 import { Connection } from "./connection.js";
 import { DistrictCard } from "./district.js";
 import { age, clockTime, dayAndTime, el, levelBadge, levelWords, replace, speaker } from "./dom.js";
+import { IncidentList } from "./incidents.js";
 import { Legend } from "./legend.js";
 import { Points } from "./points.js";
 import { DistrictTable } from "./table.js";
@@ -15,6 +16,7 @@ const byId = (id) => document.getElementById(id);
 const map = window[page.map];
 const layer = window[page.layer];
 
+const stacked = window.matchMedia("(max-width: 860px)"); // the panel is below the map
 const state = { situation: null, plan: null, measure: null, view: "reasons" };
 
 const features = new Map();
@@ -25,7 +27,9 @@ const nameOf = (code) =>
   (state.situation?.districts ?? []).find((d) => d.adcode === code)?.name ??
   code;
 
-const districtOf = (incidentId) => points.features.find((f) => f.properties?.incident_id === incidentId)?.properties.adcode ?? null;
+const incidentOf = (id) => points.features.find((f) => f.properties?.incident_id === id)?.properties;
+const districtOf = (id) => incidentOf(id)?.adcode ?? null;
+const kindOf = (id) => (incidentOf(id) ? incidents.name(incidentOf(id)) : null);
 
 map.createPane("labels").style.zIndex = "450";
 map.getPane("labels").style.pointerEvents = "none";
@@ -33,7 +37,18 @@ L.control.zoom({ position: "topright", zoomInTitle: say("zoom_in"), zoomOutTitle
 L.control.scale({ imperial: false, position: "bottomleft" }).addTo(map);
 
 const choropleth = new Choropleth({ map, layer, style: page.style, say, onSelect: select });
-const panel = new AssessmentPanel({ root: byId("reasons"), say, nameOf, districtOf, onSelect: select });
+const incidents = new IncidentList({ say, nameOf, kinds: page.kinds, onShow: showIncident });
+const panel = new AssessmentPanel({
+  root: byId("reasons"),
+  say,
+  nameOf,
+  districtOf,
+  kindOf,
+  incidents: () => incidents.section(points.open()),
+  onSelect: select,
+});
+const centre = choropleth.centre();
+if (centre) map.addControl(centreControl(centre));
 const table = new DistrictTable({ root: byId("table"), say, nameOf, onSelect: select });
 const legend = new Legend({ root: byId("legend-body"), say, style: page.style });
 const card = new DistrictCard({
@@ -65,6 +80,18 @@ const points = new Points({
 function fit() {
   map.invalidateSize({ animate: false });
   map.fitBounds(layer.getBounds(), { padding: [14, 14], animate: false });
+}
+
+// To the small districts in the middle, whose names the whole city has no room for.
+function centreControl(bounds) {
+  const control = new L.Control({ position: "bottomleft" });
+  control.onAdd = () => {
+    const zoom = () => map.fitBounds(bounds, { padding: [14, 14], animate: false });
+    const button = el("button", { cls: "centre", text: say("centre"), attrs: { type: "button", id: "centre", title: say("centre_title") }, on: { click: zoom } });
+    L.DomEvent.disableClickPropagation(button);
+    return button;
+  };
+  return control;
 }
 
 function choosePlan(id, remember = true) {
@@ -101,6 +128,12 @@ function select(code, focus = true) {
   if (known) choropleth.reveal(code);
   card.show(code, state.situation, focus);
   draw();
+}
+
+function showIncident(feature) {
+  if (feature.geometry?.type === "Point") points.reveal(feature);
+  else select(feature.properties.adcode);
+  if (stacked.matches) map.getContainer().scrollIntoView({ block: "start" });
 }
 
 function drawPlans() {
@@ -213,7 +246,7 @@ new ResizeObserver(() => fit()).observe(map.getContainer());
 fit();
 choosePlan(location.hash.slice(1) || page.plan, false);
 chooseView("reasons");
-if (window.matchMedia("(max-width: 860px)").matches) byId("legend").open = false;
+if (stacked.matches) byId("legend").open = false;
 if (page.situation) onSituation(page.situation);
 setInterval(drawTime, 1000);
 connection.start();

@@ -3,6 +3,7 @@
 import { dayAndTime, el, levelBadge, ROMAN } from "./dom.js";
 
 const REFRESH_MS = 1000;
+const NEAR_ZOOM = 11;
 const OVER = new Set(["resolved", "rejected", "duplicate"]);
 
 export class Points {
@@ -11,21 +12,27 @@ export class Points {
     this.incidents = L.layerGroup().addTo(map);
     this.outages = L.layerGroup().addTo(map);
     this.features = [];
+    this.markers = new Map();
+    this.turn = 0;
+    this.asked = 0;
     this.plan = null;
     this.shown = 0;
     this.extents = 0;
   }
 
-  // Bursts of events ask once a second at most.
+  // At once, but in a burst of events once a second at most.
   soon() {
     this.timer ??= setTimeout(() => {
       this.timer = null;
       this.load();
-    }, REFRESH_MS);
+    }, Math.max(0, this.asked + REFRESH_MS - Date.now()));
   }
 
   async load() {
+    this.asked = Date.now();
+    const turn = (this.turn += 1);
     const [incidents, outages] = await Promise.all([this.fetch(this.urls.incidents, { state: "open" }), this.fetch(this.urls.outages, { open: "true" })]);
+    if (turn !== this.turn) return; // a later question is on its way
     this.features = incidents;
     this.drawOutages(outages);
     this.draw();
@@ -50,19 +57,32 @@ export class Points {
     this.draw();
   }
 
+  // The open incidents of the plan shown, also those without a place.
+  open() {
+    return this.features.filter(({ properties: p }) => p && (!this.plan || !p.plan || p.plan === this.plan.id) && !OVER.has(p.state));
+  }
+
+  // Brings an incident to the middle of the map, with what is known of it.
+  reveal(feature) {
+    const [lon, lat] = feature.geometry.coordinates;
+    this.map.setView([lat, lon], Math.max(this.map.getZoom(), NEAR_ZOOM), { animate: false });
+    this.markers.get(feature.properties.incident_id)?.openTooltip();
+  }
+
   draw() {
     this.incidents.clearLayers();
+    this.markers.clear();
     this.shown = 0;
-    for (const feature of this.features) {
-      const p = feature.properties ?? {};
-      if (feature.geometry?.type !== "Point" || (this.plan && p.plan && p.plan !== this.plan.id)) continue;
-      if (OVER.has(p.state)) continue;
+    for (const feature of this.open()) {
+      const p = feature.properties;
+      if (feature.geometry?.type !== "Point") continue;
       const level = p.assessment?.level ?? p.level ?? null;
       const [lon, lat] = feature.geometry.coordinates;
       const icon = L.divIcon({ className: "incident-icon", iconSize: [24, 24], html: levelBadge(level, this.say, "round") });
       const marker = L.marker([lat, lon], { icon, keyboard: true, alt: this.say("incident") });
       marker.bindTooltip(this.tip(p, level), { direction: "top", className: "district-tip", offset: [0, -10] });
       marker.addTo(this.incidents);
+      this.markers.set(p.incident_id, marker);
       this.shown += 1;
     }
     this.onChange();
