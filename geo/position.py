@@ -2,7 +2,8 @@
 
 Read are decimal degrees, degrees and minutes, degrees, minutes and seconds, each with or without a
 hemisphere (N, E, 北纬, 东经) before or after both numbers, in full width too, and metres east and
-north of a Gauss-Krüger zone. The order is longitude, latitude unless both numbers carry a mark.
+north of a Gauss-Krüger zone. Blanks or dashes may stand for the units' signs where a hemisphere or
+a comma parts the two. The order is longitude, latitude unless both numbers carry a mark.
 
 Nothing is guessed: what cannot be read, or lies in Chongqing only with its numbers exchanged, is an
 InvalidInput naming what would be right. Metres without the prefix of their zone could lie in any of
@@ -107,6 +108,7 @@ _BEFORE_FOLDING: Final = str.maketrans(
 )  # fmt: skip
 _MARKS: Final = (
     ("北纬", "N"), ("南纬", "S"), ("东经", "E"), ("西经", "W"), ("纬°", "φ"), ("经°", "λ"),
+    ("北", "N"), ("东", "E"),
     ("LATITUDE", "φ"), ("LONGITUDE", "λ"), ("LAT", "φ"), ("LON", "λ"), ("LNG", "λ"),
 )  # fmt: skip
 _NUMBER = r"\d{1,9}(?:\.\d{1,20})?"
@@ -114,20 +116,23 @@ _ANGLE = (
     rf"(?P<sign%d>[+-]?)(?P<d%d>{_NUMBER})"
     rf"(?:\s*°(?:\s*(?P<m%d>{_NUMBER})\s*(?:'(?:\s*(?P<s%d>{_NUMBER})\s*(?:\"|'')?)?)?)?)?"
 )
-_FIRST, _SECOND = _ANGLE.replace("%d", "1"), _ANGLE.replace("%d", "2")
+# 29 33 46.8 or 29-33-46.8: without signs for the units, so only where nothing else could be meant
+_BARE = rf"(?P<sign%d>)(?P<d%d>\d{{1,3}})%s(?P<m%d>{_NUMBER})(?:%s(?P<s%d>{_NUMBER}))?"
+_SPACED, _DASHED = _BARE.replace("%s", r"(?:\s+|-)"), _BARE.replace("%s", "-")
 _LABEL = r"(?P<mark%d>[NSEWφλ])\s*[:=]?\s*"
 _AFTER = r"\s*(?P<mark%d>[NSEW])"
 _BETWEEN = r"(?:\s*[,;/]\s*|\s+)"
 _NOTHING_OR_BETWEEN = r"(?:\s*[,;/]\s*|\s*)"
 _PAIRS: Final = tuple(
-    re.compile(pattern, re.ASCII)
-    for pattern in (
-        _FIRST + _BETWEEN + _SECOND,
-        _LABEL.replace("%d", "1") + _FIRST
-        + _NOTHING_OR_BETWEEN + _LABEL.replace("%d", "2") + _SECOND,
-        _FIRST + _AFTER.replace("%d", "1")
-        + _NOTHING_OR_BETWEEN + _SECOND + _AFTER.replace("%d", "2"),
+    re.compile(pattern.replace("%a", first).replace("%b", second), re.ASCII)
+    for pattern, angles in (
+        ("%a" + _BETWEEN + "%b", (_ANGLE, _DASHED)),
+        (_LABEL.replace("%d", "1") + "%a" + _NOTHING_OR_BETWEEN + _LABEL.replace("%d", "2") + "%b",
+         (_ANGLE, _SPACED)),
+        ("%a" + _AFTER.replace("%d", "1") + _NOTHING_OR_BETWEEN + "%b" + _AFTER.replace("%d", "2"),
+         (_ANGLE, _SPACED)),
     )
+    for first, second in ((one.replace("%d", "1"), one.replace("%d", "2")) for one in angles)
 )  # fmt: skip
 _BRACKETS: Final = {"(": ")", "[": "]"}
 
@@ -135,7 +140,11 @@ _BRACKETS: Final = {"(": ")", "[": "]"}
 def _read_text(given: str, system: str) -> Position:
     if len(given) > CHARACTERS_MAX:
         _refuse(f"is longer than {CHARACTERS_MAX} characters; {_RIGHT}")
-    folded = unicodedata.normalize("NFKC", given.translate(_BEFORE_FOLDING)).upper().strip()
+    folded = (
+        unicodedata.normalize("NFKC", given.translate(_BEFORE_FOLDING))
+        .upper()
+        .strip(" \t\r\n,;.。")
+    )
     for word, mark in _MARKS:
         folded = folded.replace(word, mark)
     if folded and _BRACKETS.get(folded[0]) == folded[-1]:

@@ -108,7 +108,8 @@ def _plan(pack: Mapping[str, Any], lang: str) -> dict[str, Any]:
         }
         for kind, names in ASKED.get(pack["plan"], {}).items()
     ]
-    return {"plan": pack["plan"], "kinds": kinds}
+    # where a kind of equipment is a fact, each incident has a level of its own
+    return {"plan": pack["plan"], "kinds": kinds, "graded": "equipment" in schema}
 
 
 def render_worker(page: Page, districts: bytes) -> bytes:

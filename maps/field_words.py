@@ -97,6 +97,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "level": ("建议等级", "Proposed level"),
     "level_of": ("{level}级", "Level {level}"),
     "level_none": ("未达等级", "No level"),
+    "level_by_district": ("按区县汇总研判，不单独定级", "Graded by district, not by itself"),
     "answered": ("送达时间", "Arrived"),
     "unplaced": ("未落图", "Not placed"),
     "duplicates": ("疑似重复 {n} 起", "{n} probable duplicates"),

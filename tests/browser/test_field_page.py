@@ -149,6 +149,8 @@ def test_filed_without_a_network_the_browser_closed_all_arrive_once_and_a_refuse
     page.screenshot(path=tmp_path / "9-sent.png")
     page.screenshot(path=tmp_path / "9-sent-full.png", full_page=True)
 
+    expect(page.locator(".report.sent", has_text="起重机械")).to_contain_text("Ⅲ级")
+    expect(page.locator(".report.sent", has_text="基站")).to_contain_text("不单独定级")
     assert count(owner, "incident") == before + 3
     assert count(owner, "incident_conflict") == 0
     assert count(owner, "attachment") == photos_before + 3

@@ -71,7 +71,7 @@ async function draw() {
   const [reports, photos, account] = await Promise.all([store.reports(), store.photos(), store.about("account")]);
   drawLine();
   drawQueue(document.getElementById("queue"), {
-    reports, photos, account, say, nameOf, districtName,
+    reports, photos, account, say, nameOf, graded, districtName,
     mend: (one, its) => {
       form.open(one.draft, one, its);
       window.scrollTo(0, 0);
@@ -97,6 +97,10 @@ function nameOf(draft) {
   const plan = data.plans[lang].find((one) => one.plan === draft.plan);
   const kind = plan?.kinds.find((one) => one.kind === draft.kind);
   return [say(`plan_${draft.plan}`), kind?.name ?? draft.kind].join(" · ");
+}
+
+function graded(draft) {
+  return data.plans[lang].find((one) => one.plan === draft.plan)?.graded ?? true;
 }
 
 function districtName(adcode) {

@@ -4,13 +4,13 @@ import { dayAndTime, el, ROMAN, replace } from "./dom.js";
 
 const HAN = /\p{Script=Han}/u;
 
-export function drawQueue(node, { reports, photos, account, say, nameOf, districtName, mend, drop }) {
+export function drawQueue(node, { reports, photos, account, say, nameOf, graded, districtName, mend, drop }) {
   const rows = reports.toReversed().map((one) => {
     const its = photos.filter((photo) => photo.report === one.key);
     return el("article", { cls: `report ${one.state}`, data: { state: one.state, id: one.incident_id } },
       el("header", {}, el("b", { text: nameOf(one.draft) }), el("span", { cls: "state", text: say(`state_${one.state}`) })),
       el("p", { cls: "quiet", text: [dayAndTime(one.draft.occurred_at), one.draft.address].filter(Boolean).join(" · ") }),
-      one.state === "sent" ? receipt(one, say, districtName) : null,
+      one.state === "sent" ? receipt(one, say, districtName, graded(one.draft)) : null,
       one.state === "refused" ? refusal(one, say) : null,
       one.state === "waiting" && one.account && account && one.account !== account
         ? el("p", { cls: "why", text: say("other_account", { name: one.account }) }) : null,
@@ -25,14 +25,14 @@ export function drawQueue(node, { reports, photos, account, say, nameOf, distric
   replace(node, el("h2", { text: say("reports") }), rows.length ? rows : el("p", { cls: "quiet", text: say("none") }));
 }
 
-function receipt({ receipt: told, answered_at }, say, districtName) {
+function receipt({ receipt: told, answered_at }, say, districtName, graded) {
   const level = told.assessment?.level;
   const outside = (told.warnings ?? []).some((one) => one.code === "outside");
   const pair = (key, text) => [el("dt", { text: say(key) }), el("dd", { text })];
   return el("div", {},
     el("dl", {},
       pair("district", districtName(told.adcode) ?? say(outside ? "outside_city" : "unplaced")),
-      pair("level", ROMAN[level] ? say("level_of", { level: ROMAN[level] }) : say("level_none")),
+      pair("level", ROMAN[level] ? say("level_of", { level: ROMAN[level] }) : say(graded ? "level_none" : "level_by_district")),
       pair("answered", dayAndTime(answered_at)),
       pair("receipt", told.incident_id)),
     ...(told.warnings ?? []).map((one) => el("p", { cls: "why mild", text: one.text })),
