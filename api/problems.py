@@ -1,6 +1,7 @@
 """Every error as `application/problem+json` (RFC 9457), from one table; a 5xx says nothing inside.
 
 `errors` lists faults as `{row, field, reason}`; the input itself is never repeated.
+Texts are told in the reader's language here (`api.messages`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from sqlalchemy import exc as sa
 from starlette.exceptions import HTTPException
 
 from api.language import language_of
+from api.messages import summary, told, told_fault
 from geo import errors
 from geo.errors import Fault
 
 MEDIA_TYPE = "application/problem+json"
 FAULTS_MAX = 1000
+DETAIL_MAX = 2000
 RETRY_AFTER_S = 1
 FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
 
@@ -76,7 +79,8 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """A problem response. `detail` is shown to the caller; `more` are extension members."""
+    """A problem response. `detail` and the reasons of `faults` are told in `lang`; `more` are
+    extension members, as they are."""
     titles = TITLES.get(status) or TITLES[500 if status >= 500 else 400]
     slug = titles[1].lower().replace(" ", "-")
     body: dict[str, Any] = {
@@ -85,12 +89,13 @@ def problem(
         "status": status,
     }
     if detail:
-        body["detail"] = detail
-    listed = [{"row": f.row, "field": f.field, "reason": f.reason} for f in faults]
-    if listed:
-        body["errors"] = listed[:FAULTS_MAX]
-        if len(listed) > FAULTS_MAX:
-            body["errors_total"] = len(listed)
+        body["detail"] = told(detail, lang)
+    found = list(faults)
+    if found:
+        listed = [told_fault(fault, lang) for fault in found[:FAULTS_MAX]]
+        body["errors"] = [{"row": f.row, "field": f.field, "reason": f.reason} for f in listed]
+        if len(found) > FAULTS_MAX:
+            body["errors_total"] = len(found)
     body |= more
     return Response(
         orjson.dumps(body, default=str), status, headers=dict(headers or {}), media_type=MEDIA_TYPE
@@ -114,7 +119,8 @@ def answer_error(error: Exception, lang: str) -> Response:
     status = status_of(error)
     if isinstance(error, errors.YutuError) and status < 500:
         if isinstance(error, errors.InvalidInput):
-            return problem(status, str(error)[:2000], lang=lang, faults=error.faults)
+            detail = summary(error.faults, lang)[:DETAIL_MAX]
+            return problem(status, detail, lang=lang, faults=error.faults)
         return problem(status, str(error), lang=lang)
     if status == 503:
         ours = isinstance(error, errors.Unavailable)

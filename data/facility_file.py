@@ -12,7 +12,7 @@ import pyarrow.parquet
 import shapely
 
 from data.facility_columns import field_of
-from data.readers.tabular import read_table
+from data.readers.tabular import Lines, read_table
 from data.readers.vector import read_vector, sniff
 from geo.errors import Fault, InvalidInput
 
@@ -21,11 +21,12 @@ from geo.errors import Fault, InvalidInput
 class FacilityTable:
     """A file's rows before they are checked: `frame` has a row per record, its index the 1-based
     row number; positions may stand in columns `lon`, `lat` made from geometries. `crs` is what
-    the file states or the uploader declared."""
+    the file states or the uploader declared; `lines` those the rows of a CSV or XLSX stand in."""
 
     frame: pd.DataFrame
     crs: str | None
     faults: tuple[Fault, ...] = ()
+    lines: Lines | None = None
 
 
 def read_facility_file(path: Path, name: str, *, crs: str | None = None) -> FacilityTable:
@@ -37,7 +38,7 @@ def read_facility_file(path: Path, name: str, *, crs: str | None = None) -> Faci
         kind = sniff(path)
     except InvalidInput:
         table = read_table(path, name)
-        return FacilityTable(table.frame, crs, table.faults)
+        return FacilityTable(table.frame, crs, table.faults, table.lines)
     if kind == "Parquet" and not _has_geometry(path, name):
         return FacilityTable(read_table(path, name).frame, crs)
     features = read_vector(path, crs=crs)

@@ -50,12 +50,12 @@ Floats = NDArray[np.float64]
 class FacilityRows:
     """The rows that are right, ready for `import_facilities`, and what is wrong with the others.
 
-    `unused`: columns nothing was read from.
+    `unread`: columns nothing was read from.
     """
 
     frame: pd.DataFrame
     rejected: tuple[Fault, ...]
-    unused: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 def facility_rows(
@@ -109,7 +109,7 @@ def facility_rows(
     types: dict[str, Any] = {**dict.fromkeys(_AMOUNTS, "int64"), "main_grid": bool}
     frame = frame.astype({**types, "synthetic": bool, **dict.fromkeys(nullable, object)})
     frame[list(nullable)] = frame[list(nullable)].where(frame[list(nullable)].notna(), None)
-    return FacilityRows(frame[[*COLUMNS, "lon", "lat"]], tuple(faults), reader.unused())
+    return FacilityRows(frame[[*COLUMNS, "lon", "lat"]], tuple(faults), reader.unread())
 
 
 def within_city(frame: pd.DataFrame, locator: DistrictLocator) -> tuple[pd.DataFrame, int]:
@@ -153,7 +153,7 @@ class _Reader:
         if faults:
             raise InvalidInput(faults)
 
-    def unused(self) -> tuple[str, ...]:
+    def unread(self) -> tuple[str, ...]:
         used = {source.column for source in self.sources.values()}
         return tuple(str(c) for c in self.frame.columns if str(c) not in used)
 

@@ -139,8 +139,7 @@ def _good_rows(
             others = ", ".join(str(n) for n in twins if n != number)
             faults.append(Fault(f"{row['code']} is also in row {others}", number, "adcode"))
         if faults:
-            reason = "; ".join(f"{f.field}: {f.reason}" if f.field else f.reason for f in faults)
-            receipt.rejected.append(Fault(reason, number, faults[0].field))
+            receipt.rejected += faults
         else:
             rows[number] = row
     return rows

@@ -45,14 +45,12 @@ class Receipt:
     waiting: int = 0
     future: int = 0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, rejected: list[dict[str, Any]]) -> dict[str, Any]:
+        """The answer, with the rejected rows as the reader is told them."""
         return {
             "accepted": self.accepted,
             "duplicates": self.duplicates,
-            "rejected": [
-                {"row": f.row, "reason": f.reason, **({"field": f.field} if f.field else {})}
-                for f in sorted(self.rejected, key=lambda f: f.row or 0)
-            ],
+            "rejected": rejected,
             "sequence": self.sequence,
             **({"waiting": self.waiting} if self.waiting else {}),
             **({"future": self.future} if self.future else {}),
@@ -125,8 +123,13 @@ def _event_sha256(event: dict[str, Any]) -> bytes:
 
 
 def _identifier_fault(value: Any, name: str, row: int) -> Fault | None:
+    if value is None and name == "event_id":
+        reason = "event_id is missing; give each event an id of its own, the same when sent again"
+        return Fault(reason, row, name)
+    if value is None:
+        return Fault(f"{name} is missing; give the id it has in the inventory", row, name)
     if type(value) is not str or not value:
-        return Fault(f"{name} must be a non-empty string", row, name)
+        return Fault(f"{name} must be a text of 1 to {MAX_ID_LENGTH} characters", row, name)
     if len(value) > MAX_ID_LENGTH:
         return Fault(f"{name} is longer than {MAX_ID_LENGTH} characters", row, name)
     if not value.isprintable():

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from geo.errors import CrsError, Fault, InvalidInput
+from geo.validate import flaw
 
 CELLS_PER_SIDE = 1024
 """Cells along the longer side of the extent; about 500 m in Chongqing."""
@@ -249,8 +250,7 @@ def _refuse_faulty_districts(districts: gpd.GeoDataFrame) -> None:
         elif shape.geom_type not in ("Polygon", "MultiPolygon"):
             faults.append(Fault(f"is a {shape.geom_type}, not an area", row=row, field="geometry"))
         elif not shape.is_valid:
-            reason = shapely.is_valid_reason(shape)
-            faults.append(Fault(f"is not valid: {reason}", row=row, field="geometry"))
+            faults.append(Fault(flaw(shape), row=row, field="geometry"))
     if faults:
         raise InvalidInput(faults)
 

@@ -23,6 +23,7 @@ from shapely.geometry.base import BaseGeometry
 from geo.assign import DistrictLocator, point_positions, require_wgs84
 from geo.crs import area_m2, length_m
 from geo.errors import Fault, InvalidInput
+from geo.validate import flaw
 
 Key = str | None
 Weights = Mapping[Key, int | float | Fraction]
@@ -214,8 +215,7 @@ def _named_or_inside(
     if geometry is None or geometry.is_empty:
         return named
     if not geometry.is_valid:
-        reason = shapely.is_valid_reason(geometry)
-        raise InvalidInput([Fault(f"is not valid: {reason}", field="geometry")])
+        raise InvalidInput([Fault(flaw(geometry), field="geometry")])
     if shapely.get_dimensions(geometry) < 2:
         return named
     shapely.prepare(geometry)

@@ -200,9 +200,30 @@ def _column_faults(
         elif outside[i]:
             faults.append(Fault(_outside_reason(geometries[i]), row, field))
         else:
-            reason = f"the geometry is invalid: {shapely.is_valid_reason(geometries[i])}"
-            faults.append(Fault(reason, row, field))
+            faults.append(Fault(flaw(geometries[i]), row, field))
     return faults
+
+
+def flaw(geometry: BaseGeometry) -> str:
+    """Why a geometry is invalid, where, and what would be right; its numbers are its own."""
+    said, _, place = shapely.is_valid_reason(geometry).partition("[")
+    at = ", ".join(f"{float(number):.9g}" for number in place.rstrip("]").split())
+    if said == "Ring Self-intersection":
+        return f"a ring touches itself at [{at}]; make two rings of it, each touched only once"
+    if "elf-intersection" in said:
+        return (
+            f"its border crosses itself at [{at}]; give the corners in order around the area,"
+            " so that no side crosses another"
+        )
+    if said == "Hole lies outside shell":
+        return f"a hole lies outside its ring at [{at}]; the outer ring comes first, holes inside"
+    if said in ("Nested shells", "Holes are nested"):
+        return f"one area lies inside another at [{at}]; give the inner one as a hole, or leave it"
+    if said == "Interior is disconnected":
+        return f"its holes cut the area apart at [{at}]; give each part as a polygon of its own"
+    if said == "Too few points in geometry component":
+        return f"a ring has too few different corners at [{at}]; an area needs at least three"
+    return f"is not a valid geometry ({said} at [{at}]); repair it and send it again"
 
 
 def _outside_reason(geometry: BaseGeometry) -> str:

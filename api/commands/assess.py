@@ -232,8 +232,8 @@ def _tell(found: FileKnown, rows: FacilityRows | None, events: StatusFile | None
         ("status", events.rejected if events else ()),
     ):
         lines += [f"{what}: rejected: {fault}" for fault in rejected]
-    if rows is not None and rows.unused:
-        lines.append(f"facilities: not read: {', '.join(rows.unused)}")
+    if rows is not None and rows.unread:
+        lines.append(f"facilities: unread: {', '.join(rows.unread)}")
     if found.outside:
         lines.append(f"facilities: {found.outside} lie outside all districts")
     if events is not None and events.snapshot:

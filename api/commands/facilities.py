@@ -103,8 +103,8 @@ def facilities_command(
         typer.echo(f"rejected: {fault}", err=True)
     if len(rows.rejected) > FAULTS_SHOWN:
         typer.echo(f"and {len(rows.rejected) - FAULTS_SHOWN} more faults", err=True)
-    if rows.unused:
-        typer.echo(f"not read: {', '.join(rows.unused)}", err=True)
+    if rows.unread:
+        typer.echo(f"unread: {', '.join(rows.unread)}", err=True)
     typer.echo(
         f"accepted {len(frame)} (new {imported.created}, edited {imported.edited},"
         f" unchanged {imported.unchanged}), rejected {rejected},"

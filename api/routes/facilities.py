@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from api.answers import json_answer
-from api.deps import Caller, Services, ServicesDep
+from api.deps import Caller, LangDep, Services, ServicesDep
+from api.language import Lang
+from api.messages import rejected_rows
 from api.problems import problem
 from api.routing import make_router
 from api.schemas import file_body
 from data.accounts import Account
-from data.facilities import Imported, import_facilities
+from data.facilities import import_facilities
 from data.facility_columns import template_csv, template_xlsx
 from data.facility_file import read_facility_file
-from data.facility_rows import FacilityRows, facility_rows
+from data.facility_rows import facility_rows
 from geo.errors import Fault, InvalidInput
 
 router = make_router("facilities")
@@ -47,12 +48,15 @@ async def import_file(
     request: Request,
     services: ServicesDep,
     account: Caller,
+    lang: LangDep,
     partial: Annotated[
         bool, Query(description="Take the good rows although others are bad.")
     ] = False,
 ) -> Response:
     """CSV, XLSX, GeoJSON, GPKG, Parquet … All rows or none, unless `partial`; the same file again
-    changes nothing. Every rejected row is listed with its reason."""
+    changes nothing. Every rejected row is listed with its field and reason: `row` 1 is the first
+    under the header, `line` where it begins in a CSV or a sheet. `unread` are the columns no field
+    was read from; `map` names them."""
     async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
         file = form.get("file")
         if not isinstance(file, UploadFile):
@@ -64,7 +68,9 @@ async def import_file(
         given = partial or str(form.get("partial", "")).lower() in ("true", "1")
         body = await file.read()
         name = Path(file.filename or "file").name
-    return await run_in_threadpool(_import, services, account, body, name, said, mapping, given)
+    return await run_in_threadpool(
+        _import, services, account, body, name, said, mapping, given, lang
+    )
 
 
 def _import(
@@ -75,6 +81,7 @@ def _import(
     said: dict[str, str],
     mapping: list[str],
     partial: bool,
+    lang: Lang,
 ) -> Response:
     with tempfile.TemporaryDirectory(prefix="yutu-import-") as folder:
         path = Path(folder, f"upload{Path(name).suffix.lower()[:12]}")
@@ -90,9 +97,10 @@ def _import(
         return problem(
             422,
             "nothing was imported; every rejected row is listed",
+            lang=lang,
             faults=error.faults,
             accepted=0,
-            rejected=_rejected(error.faults),
+            rejected=rejected_rows(error.faults, lang, table.lines),
         )
     imported = None
     if len(rows.frame):
@@ -104,27 +112,17 @@ def _import(
             content_type="application/octet-stream",
             request={"file": name, **said, "map": mapping, "partial": partial},
         )
-    return json_answer(_answer(rows, imported))
-
-
-def _answer(rows: FacilityRows, imported: Imported | None) -> dict[str, Any]:
-    return {
-        "accepted": len(rows.frame),
-        "rejected": _rejected(rows.rejected),
-        "created": imported.created if imported else 0,
-        "edited": imported.edited if imported else 0,
-        "unchanged": imported.unchanged if imported else 0,
-        "unused_columns": list(rows.unused),
-        "sequence": imported.sequence if imported else None,
-    }
-
-
-def _rejected(faults: tuple[Fault, ...]) -> list[dict[str, Any]]:
-    """One entry a row, its faults together."""
-    reasons: dict[int | None, list[str]] = defaultdict(list)
-    for fault in faults:
-        reasons[fault.row].append(f"{fault.field}: {fault.reason}" if fault.field else fault.reason)
-    return [{"row": row, "reason": "; ".join(reasons[row])} for row in reasons]
+    return json_answer(
+        {
+            "accepted": len(rows.frame),
+            "rejected": rejected_rows(rows.rejected, lang, table.lines),
+            "created": imported.created if imported else 0,
+            "edited": imported.edited if imported else 0,
+            "unchanged": imported.unchanged if imported else 0,
+            "unread": list(rows.unread),
+            "sequence": imported.sequence if imported else None,
+        }
+    )
 
 
 def _mapping(given: list[str]) -> dict[str, str]:

@@ -9,12 +9,14 @@ from fastapi import Depends, Request, Response
 from starlette.datastructures import UploadFile
 
 from api.answers import json_answer
-from api.deps import At, Body, Caller, ServicesDep
+from api.deps import At, Body, Caller, LangDep, ServicesDep
+from api.messages import rejected_rows
 from api.problems import problem
 from api.routing import make_router
 from api.strict_json import parse_json
 from data.fields import Fields, require_object
 from data.readers.return_table import HEAD, read_return_table
+from data.readers.tabular import Lines
 from data.returns import list_returns, store_heartbeat, store_return
 from data.status import Receipt
 from geo.errors import Fault, InvalidInput
@@ -87,19 +89,22 @@ async def _submission_of(request: Request) -> Submission:
 def send_return(
     services: ServicesDep,
     account: Caller,
+    lang: LangDep,
     sent: Annotated[Submission, Depends(_submission_of)],
 ) -> Response:
     """Good rows are taken, bad ones listed. A table (CSV, XLSX) says `return_id`, `operator`,
     `kind` and `as_of` as columns, query or form fields."""
     numbers: list[int] | None = None
+    lines: Lines | None = None
     unreadable: tuple[Fault, ...] = ()
     if sent.media_type in TABLES or sent.name.lower().endswith((".csv", ".xlsx")):
         table = read_return_table(sent.data, sent.said, sent.name)
         submitted, numbers, unreadable = table.body, table.row_numbers, table.faults
+        lines = table.lines
     elif sent.media_type in ("application/json", "") or sent.media_type.endswith("+json"):
         submitted = parse_json(sent.data)
     else:
-        return problem(415, "send application/json, text/csv or XLSX")
+        return problem(415, "send application/json, text/csv or XLSX", lang=lang)
     receipt: Receipt = store_return(
         services.engine,
         submitted,
@@ -110,7 +115,7 @@ def send_return(
         row_numbers=numbers,
     )
     receipt.rejected += unreadable
-    return json_answer(receipt.as_json())
+    return json_answer(receipt.as_json(rejected_rows(receipt.rejected, lang, lines)))
 
 
 @router.get("/v1/returns", summary="The return in force of each operator and kind")

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import Response
 
 from api.answers import json_answer
-from api.deps import Body, Caller, ContentType, ServicesDep
+from api.deps import Body, Caller, ContentType, LangDep, ServicesDep
+from api.messages import rejected_rows
 from api.routing import make_router
 from api.schemas import json_body
 from api.strict_json import parse_json, parse_ndjson
@@ -48,7 +49,11 @@ SCHEMA: dict[str, Any] = {
     openapi_extra=json_body(SCHEMA, {"one event": EXAMPLE}, ndjson=True),
 )
 def send_status(
-    services: ServicesDep, account: Caller, body: Body, content_type: ContentType
+    services: ServicesDep,
+    account: Caller,
+    body: Body,
+    content_type: ContentType,
+    lang: LangDep,
 ) -> Response:
     """JSON array, or NDJSON with one event a line. Good rows are taken and bad ones listed; the
     answer comes after the commit. The same `event_id` may be sent again for ever. An empty array
@@ -64,7 +69,7 @@ def send_status(
         operators=account.operators,
         content_type=content_type or "application/json",
     )
-    return json_answer(receipt.as_json())
+    return json_answer(receipt.as_json(rejected_rows(receipt.rejected, lang)))
 
 
 def _events(body: bytes, content_type: str) -> list[Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from data.readers.tabular import read_table
+from data.readers.tabular import Lines, read_table
 from geo.errors import Fault, InvalidInput
 
 HEAD = ("return_id", "operator", "kind", "as_of")
@@ -27,11 +27,13 @@ _AMOUNTS = frozenset(
 @dataclass(frozen=True)
 class ReturnTable:
     """`body`: the return as JSON would say it. `row_numbers`: of its rows in the file, 1-based
-    without the header. `faults`: rows that could not be read and are not in the body."""
+    without the header; `lines` are those they stand in. `faults`: rows that could not be read and
+    are not in the body."""
 
     body: dict[str, Any]
     row_numbers: list[int]
     faults: tuple[Fault, ...]
+    lines: Lines | None
 
 
 def read_return_table(data: bytes, head: Mapping[str, str | None], name: str = "") -> ReturnTable:
@@ -52,7 +54,7 @@ def read_return_table(data: bytes, head: Mapping[str, str | None], name: str = "
     found = {title: _one_head(title, records, head.get(title)) for title in HEAD}
     body: dict[str, Any] = {title: value for title, value in found.items() if value is not None}
     body["rows"] = [_row(record) for record in records]
-    return ReturnTable(body, numbers, table.faults)
+    return ReturnTable(body, numbers, table.faults, table.lines)
 
 
 def _one_head(title: str, records: Sequence[Mapping[str, Any]], beside: str | None) -> str | None:

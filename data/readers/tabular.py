@@ -1,12 +1,14 @@
 """Tables without geometry: CSV, XLSX and Parquet, as people and their programs write them.
 
-A table's rows are numbered from 1 without the header; blank rows are skipped but counted, so a
-number leads back to the line in the file. Text stays text (an id `00123` keeps its zeros, a date
-typed as text is not interpreted); what the file itself stores as number, truth or date stays that.
+A table's rows are numbered from 1 without the header; blank rows are skipped but counted. `Lines`
+leads from the number of a row back to the line of the text or of the sheet. Text stays text (an id
+`00123` keeps its zeros, a date typed as text is not interpreted); what the file itself stores as
+number, truth or date stays that.
 """
 
 from __future__ import annotations
 
+import bisect
 import csv
 import datetime
 import io
@@ -39,17 +41,37 @@ _CHUNK_ROWS: Final = 50_000
 _INVISIBLE: Final = "\ufeff\u200b\u200e\u200f"
 
 
+class Lines:
+    """The line of the file, or of the sheet, that a row begins in: row 1 is line 2 where nothing
+    stands above the header and no cell holds a line break."""
+
+    def __init__(self) -> None:
+        self._rows: list[int] = []
+        self._ahead: list[int] = []
+
+    def note(self, row: int, line: int) -> None:
+        """Rows come in order; kept is only where the distance between the two changes."""
+        if not self._ahead or self._ahead[-1] != line - row:
+            self._rows.append(row)
+            self._ahead.append(line - row)
+
+    def of(self, row: int) -> int:
+        """The line of a row, blank ones included; a row before the first noted counts from it."""
+        return row + self._ahead[max(bisect.bisect_right(self._rows, row) - 1, 0)]
+
+
 @dataclass(frozen=True)
 class Table:
     """What a file held. `frame`: one row per record, its index named `row` (1-based without the
     header), columns named by the stripped header; missing cells are None or NaN. `faults`: rows
     that could not be read and are not in the frame. `format`: csv, xlsx or parquet; `encoding`:
-    of a CSV."""
+    of a CSV; `lines`: of a CSV or XLSX."""
 
     frame: Any
     faults: tuple[Fault, ...]
     format: str
     encoding: str | None = None
+    lines: Lines | None = None
 
     def records(self) -> Iterator[tuple[int, dict[str, Cell]]]:
         """Row number and cells by column name, missing ones None, in the order of the file."""
@@ -114,18 +136,19 @@ def _read_csv(data: bytes, name: str, max_rows: int) -> Table:
     separator = said[1] if said else _separator(text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
 
-    def cells() -> Iterator[list[Cell]]:
-        count = 0
+    def cells() -> Iterator[tuple[int, list[Cell]]]:
+        count, begins = 0, 2 if said else 1
         try:
             for line in lines:
                 count += 1
-                yield [cell.strip() or None for cell in line]
+                yield begins, [cell.strip() or None for cell in line]
+                begins = lines.line_num + (2 if said else 1)
         except csv.Error as error:
             reason = f"{_shown(name)} is not readable from line {lines.line_num} on: {error}"
             raise InvalidInput([Fault(reason, count or None)]) from error
 
-    frame, faults = _assemble(cells(), name, max_rows, text_only=True)
-    return Table(frame, faults, "csv", encoding)
+    frame, faults, places = _assemble(cells(), name, max_rows, text_only=True)
+    return Table(frame, faults, "csv", encoding, places)
 
 
 def _separator(text: str) -> str:
@@ -159,10 +182,9 @@ def _read_xlsx(data: bytes, name: str, max_rows: int) -> Table:
         rows = book.get_sheet_by_index(0).to_python(skip_empty_area=False)
     except (python_calamine.CalamineError, IndexError, ValueError, OSError) as error:
         raise InvalidInput([Fault(f"{_shown(name)} is damaged or not a workbook")]) from error
-    frame, faults = _assemble(
-        ([_cell(value) for value in row] for row in rows), name, max_rows, text_only=False
-    )
-    return Table(frame, faults, "xlsx")
+    numbered = enumerate(([_cell(value) for value in row] for row in rows), start=1)
+    frame, faults, places = _assemble(numbered, name, max_rows, text_only=False)
+    return Table(frame, faults, "xlsx", lines=places)
 
 
 def _require_extent(archive: zipfile.ZipFile, part: zipfile.ZipInfo, name: str) -> None:
@@ -224,11 +246,11 @@ def _read_parquet(data: bytes, name: str, max_rows: int) -> Table:
 
 
 def _assemble(
-    rows: Iterable[list[Cell]], name: str, max_rows: int, *, text_only: bool
-) -> tuple[Any, tuple[Fault, ...]]:
-    """A frame from rows of cells, of which the first that is not blank is the header."""
+    rows: Iterable[tuple[int, list[Cell]]], name: str, max_rows: int, *, text_only: bool
+) -> tuple[Any, tuple[Fault, ...], Lines]:
+    """A frame from lines with their cells, of which the first that is not blank is the header."""
     stream = iter(rows)
-    first = next((row for row in stream if any(cell is not None for cell in row)), None)
+    first = next((row for _, row in stream if any(cell is not None for cell in row)), None)
     if first is None:
         raise InvalidInput([Fault(f"{_shown(name)} has no header")])
     header = _header([None if cell is None else str(cell) for cell in first], name)
@@ -248,7 +270,9 @@ def _assemble(
         numbers.clear()
         kept.clear()
 
-    for number, row in enumerate(stream, start=1):
+    lines = Lines()
+    for number, (line, row) in enumerate(stream, start=1):
+        lines.note(number, line)
         if all(cell is None for cell in row):
             continue
         if len(numbers) + _CHUNK_ROWS * len(chunks) >= max_rows:
@@ -268,7 +292,7 @@ def _assemble(
         if faults:
             raise InvalidInput(faults)
         raise InvalidInput([Fault(f"{_shown(name)} has a header but no rows")])
-    return pd.concat(chunks), tuple(faults)
+    return pd.concat(chunks), tuple(faults), lines
 
 
 def _unnamed(position: int, header: list[str | None]) -> bool:

@@ -149,7 +149,7 @@ def test_nothing_good_is_nothing_stored(client: httpx.Client, key: Key) -> None:
 @pytest.mark.parametrize(
     ("form", "says"),
     [
-        ({"kind": "castle"}, "must be one of base_station"), ({"kind": None}, "kind"), ({"crs": None}, "never guessed"),
+        ({"kind": "castle"}, "应为以下之一：base_station"), ({"kind": None}, "kind"), ({"crs": None}, "请声明坐标系"),
         ({"crs": "WGS85"}, "crs"), ({"crs": "EPSG:999999"}, "crs"), ({"map": "load_kw"}, "map"), ({"map": "nope=lon"}, "nope"),
     ],
 )  # fmt: skip

@@ -150,7 +150,7 @@ def test_exchanged_numbers_are_a_422_with_the_hint(client: httpx.Client, key: Ke
     answer = submit(client, key("field"), incident(position=[lat, lon]))
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["field"] == "position"
-    assert "exchanged" in answer.json()["errors"][0]["reason"]
+    assert "对调" in answer.json()["errors"][0]["reason"]
 
 
 def test_texts_follow_the_language(client: httpx.Client, key: Key) -> None:

@@ -157,7 +157,7 @@ def test_other_operators_facilities_are_rejected_and_nothing_of_them_is_changed(
     receipt = client.post(URL, json=rows, headers=mobile).json()
     assert receipt["accepted"] == 1
     assert [r["row"] for r in receipt["rejected"]] == [1, 3]
-    assert {r["reason"] for r in receipt["rejected"]} == {"the facility belongs to another operator"}  # fmt: skip
+    assert {r["reason"] for r in receipt["rejected"]} == {"该设施属于其他运营企业"}  # fmt: skip
     assert (state(owner, "T0"), state(owner, "M0")) == ("up", "degraded")
     # the id was not used up: its owner may still send it
     assert client.post(URL, json=rows[:1], headers=mobile).json()["accepted"] == 0

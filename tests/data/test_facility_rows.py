@@ -359,7 +359,7 @@ def test_a_mapping_may_give_one_value_for_all_rows_and_attributes_of_any_name() 
     assert list(rows.frame["operator"]) == ["plant_owner"] * 2
     assert json.loads(rows.frame["attributes"].iloc[0]) == {"fuel": "Hydro"}
     assert rows.frame["attributes"].iloc[1] is None or pd.isna(rows.frame["attributes"].iloc[1])
-    assert rows.unused == ("Note",)
+    assert rows.unread == ("Note",)
 
 
 def test_a_column_whose_own_name_holds_an_operator_is_found_first() -> None:
@@ -404,7 +404,7 @@ def test_a_template_reads_back_and_only_its_example_is_refused(
         ]
         filled = FacilityTable(given.frame.replace("EXAMPLE-1", "REAL-1"), "WGS84")
         rows = facility_rows(filled, kind=kind)
-        assert rows.unused == ()
+        assert rows.unread == ()
         assert rows.frame["facility_id"].iloc[0] == "REAL-1"
 
 

@@ -61,7 +61,7 @@ def test_every_other_geometry_is_exactly_one_fault(geometry):
 
 
 def test_an_invalid_polygon_says_where():
-    assert "Self-intersection[106.6 29.61" in geometry_faults(INVALID["bowtie"])[0].reason
+    assert "crosses itself at [106.6, 29.61];" in geometry_faults(INVALID["bowtie"])[0].reason
 
 
 def test_another_type_is_named_with_the_expected_ones():
