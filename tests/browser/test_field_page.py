@@ -125,7 +125,7 @@ def test_filed_without_a_network_the_browser_closed_all_arrive_once_and_a_refuse
     expect(page.locator(".report.sent", has_text="照片 1/1 已送达")).to_have_count(
         2, timeout=WAIT_MS
     )
-    expect(refused.locator("ul.why")).to_contain_text("填反")
+    expect(refused.locator("ul.why")).to_contain_text("对调")
     refused.scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / "7-refused.png")
     assert count(owner, "incident") == before + 2
@@ -134,7 +134,7 @@ def test_filed_without_a_network_the_browser_closed_all_arrive_once_and_a_refuse
     made = refused.get_attribute("data-id")
     page.click(".report.refused button.mend")
     expect(page.locator("#position")).to_have_value(f"{LAT}，{LON}")
-    expect(page.locator("#returned")).to_contain_text("填反")
+    expect(page.locator("#returned")).to_contain_text("对调")
     page.fill("#position", f"{LON}，{LAT}")
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=tmp_path / "8-mending.png", full_page=True)

@@ -53,8 +53,8 @@ export function reasons(problem, say) {
     if (!field) return reason;
     const key = `hint_${field}`;
     const known = say(key) === key ? "" : say(key);
-    // the page's own words and the server's, if those are in the same language
-    const hint = !known ? reason : HAN.test(reason) ? `${known}（${reason}）` : known;
+    // the server's own words say more, if they are in the page's language
+    const hint = known && !HAN.test(reason) ? known : reason;
     return `${named(field)}：${hint}`;
   });
   if (listed.length) return listed;
