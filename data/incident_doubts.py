@@ -117,7 +117,8 @@ _SYSTEMS: Mapping[str, tuple[str, str]] = {
     "WGS84": ("WGS-84（手机、北斗）", "WGS-84 (phones, Beidou)"),
 }
 _OUTSIDE = ("重庆市外", "no district of Chongqing")
-_TEXTS: Mapping[str, tuple[str, str]] = {
+#: Code → Chinese and English, `{here}` for the district.
+WARNINGS: Mapping[str, tuple[str, str]] = {
     "outside": (
         "位置在重庆市以外，请核对坐标和坐标系",
         "the position is outside Chongqing; check the numbers and their datum",
@@ -158,7 +159,7 @@ def warning_texts(stored: Sequence[KeptWarning], lang: str) -> list[dict[str, st
 def _worded(warning: Mapping[str, Any], column: int) -> dict[str, str]:
     code = warning["code"]
     here = (warning.get("here") or _OUTSIDE)[column]
-    said = _TEXTS[code][column].format(here=here)
+    said = WARNINGS[code][column].format(here=here)
     for other in warning.get("otherwise", ()):
         system = _SYSTEMS.get(other["crs"], (other["crs"],) * 2)[column]
         district = (other["district"] or _OUTSIDE)[column]

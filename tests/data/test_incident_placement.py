@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from data.database import app_engine
+from data.incident_doubts import WARNINGS, warning_texts
 from data.incident_submission import StoredIncident, store_incident
 from data.incidents import get_incident
 from data.rulepacks import load_packs
@@ -207,3 +209,14 @@ def test_exchanged_axes_are_refused_with_that_hint(
     with pytest.raises(InvalidInput, match=r"exchanged|north before east") as refused:
         submit(engine, incident(position=position, crs=crs))
     assert [fault.field for fault in refused.value.faults] == ["position"]
+
+
+def test_every_warning_has_both_languages_and_is_explained() -> None:
+    explained = (Path(__file__).resolve().parents[2] / "docs" / "meanings.md").read_text("utf-8")
+    for code in WARNINGS:
+        assert f"`{code}`" in explained
+        for lang in ("zh", "en"):
+            (told,) = warning_texts([code], lang)
+            assert told["code"] == code
+            assert bool(re.search("[⺀-鿿]", told["text"])) is (lang == "zh")
+            assert "{" not in told["text"]
