@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -46,6 +47,11 @@ class LiveAreaShares(AreaShares, Protocol):
         """Grows when more can be said than before."""
         ...
 
+    @property
+    def settled(self) -> bool:
+        """Whether everything the newest situation asked for can be said."""
+        ...
+
 
 class Builder(threading.Thread):
     """A daemon thread; every API process runs one, and one of them at a time holds the lock."""
@@ -67,6 +73,8 @@ class Builder(threading.Thread):
         self._area_revision = 0
         self._stopping = threading.Event()
         self._built: Shown | None = None
+        #: What the newest stored situation says, as far as a tick must differ from it.
+        self._told: dict[str, Any] = {}
         self.beat_at = time.monotonic()
 
     def stop(self) -> None:
@@ -141,17 +149,21 @@ class Builder(threading.Thread):
                 return None
             moment = Moment(sequence, row.as_of or row.now, None, row.now, folded=True)
             shown = shown_at(connection, moment, self._packs, self._settings, self.area)
-            if not fresh and previous is not None:
-                if _graded(shown) == _graded(previous) and not (
-                    learnt and shown.result.districts != previous.result.districts
-                ):
+            if row.stored == sequence:  # no change since: after a start, or when the clock is due
+                if fresh:
+                    self._told = _stored(connection, sequence)
+                told = _telling(document(shown))
+                if self.area is not None and not self.area.settled:
+                    told = _with_areas_of(self._told, told)
+                if told == self._told:
                     self._built, self._area_revision = shown, revision
-                    return None
+                    return sequence if fresh else None
                 # Another change may come in between: the tick is built like any other change.
                 publish(connection, "tick", {"levels": shown.result.levels()})
                 ticked = True
             else:
                 self._store(connection, shown, row.stored or 0)
+                self._told = _telling(document(shown))
                 ticked = False
         if ticked:
             return self.build_once()
@@ -230,9 +242,9 @@ def await_notice(
             return
 
 
-def _graded(shown: Shown) -> Any:
-    """What a tick must have changed to be worth a sequence: levels, reasons, bounds, what is lost
-    now, who is silent. A value that merely moves with the clock is not."""
+def _telling(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tick must change to be worth a sequence: levels, reasons, bounds, what is lost now,
+    who is silent. A value that merely moves with the clock is not. As it is once stored."""
     plans = {
         plan: (
             a["level"],
@@ -240,7 +252,40 @@ def _graded(shown: Shown) -> Any:
             [(f["clause"], f.get("incident_id"), f["districts"]) for f in a["findings"]],
             a.get("current"),
         )
-        for plan, a in shown.result.plans.items()
+        for plan, a in whole["plans"].items()
     }
-    silent = [(s["operator"], s["kind"], s["silent"]) for s in shown.sources]
-    return plans, shown.result.districts, silent
+    silent = [(s["operator"], s["kind"], s["silent"]) for s in whole["sources"]]
+    told = {"plans": plans, "districts": whole["districts"], "silent": silent}
+    read: dict[str, Any] = orjson.loads(orjson.dumps(told))
+    return read
+
+
+def _stored(connection: Connection, sequence: int) -> dict[str, Any]:
+    """`_telling` of the situation stored at a sequence, by whichever process or run; empty, and so
+    unlike any, if another version of the program stored it in another form."""
+    body = connection.execute(
+        text("SELECT body FROM situation_bytes WHERE sequence = :n AND lang = 'zh'"),
+        {"n": sequence},
+    ).scalar_one()
+    try:
+        return _telling(orjson.loads(bytes(body)))
+    except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError):
+        return {}
+
+
+def _with_areas_of(before: Mapping[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """`told` with the area shares it cannot give yet, while grids are read after a start, as they
+    were: what is not known for a moment has not changed."""
+    known = {d["adcode"]: d for d in before.get("districts", ())}
+    districts = []
+    for district in told["districts"]:
+        was = known.get(district["adcode"], district)
+        people = district["population_affected"]
+        districts.append(
+            {
+                **district,
+                "area_share": {**was.get("area_share", {}), **district["area_share"]},
+                "population_affected": was.get("population_affected") if people is None else people,
+            }
+        )
+    return {**told, "districts": districts}

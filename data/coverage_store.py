@@ -211,6 +211,12 @@ class CoverageStore:
         if self._thread is not None:
             self._thread.join(timeout=2)
 
+    @property
+    def settled(self) -> bool:
+        """Whether all grids of the newest situation are ready."""
+        with self._changed:
+            return all(one in self._ready for one in self._live.values())
+
     def live(self, wanted: Sequence[Wanted]) -> dict[str, Coverage]:
         """The grids of the newest situation that are ready, by kind; the others are begun."""
         with self._changed:

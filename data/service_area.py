@@ -80,6 +80,11 @@ class ServiceAreas:
         """Grows whenever more can be said than before although nothing was published."""
         return self._store.revision
 
+    @property
+    def settled(self) -> bool:
+        """Whether every grid the newest situation wanted is ready."""
+        return self._store.settled
+
     def shares(
         self,
         connection: Connection,

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ from data.incident_submission import store_incident
 from data.incidents import IncidentSettings
 from data.outages import store_outage
 from data.rulepacks import load_packs
+from data.service_area import ServiceAreas
 from data.settings import SituationSettings
 from data.status import ingest_status
 from tests.feeds import COMMANDER, INSIDE, SHAPINGBA, YUZHONG, ago, facility, load_facilities
@@ -252,6 +254,71 @@ def test_nothing_new_stores_nothing(engine: Engine, make: Callable[..., Builder]
     assert one.build_once() is None
     assert make().build_once() == 1
     assert len([e for e in events(engine) if e.kind == "situation"]) == 1
+
+
+def sequences(engine: Engine) -> list[tuple[int, str]]:
+    with reading(engine) as connection:
+        rows = connection.execute(text("SELECT sequence, kind FROM change ORDER BY sequence"))
+        return [(row.sequence, row.kind) for row in rows]
+
+
+def test_a_restart_without_any_change_records_nothing(
+    engine: Engine, divided_database_url: str, tmp_path: Path
+) -> None:
+    """Area shares come from files and take a moment; that is no change of the situation."""
+    load_facilities(
+        engine, [facility(f"S{i}", *INSIDE[a]) for i, a in enumerate([YUZHONG, SHAPINGBA])]
+    )
+    report(engine, ("S0", "down"))
+
+    def run(enough: Callable[[ServiceAreas], bool]) -> None:
+        area = ServiceAreas.under(engine, SETTINGS, tmp_path)
+        area.start()
+        try:
+            with running(Builder(engine, divided_database_url, PACKS, SETTINGS, area)):
+                until(lambda: enough(area), 20)
+                time.sleep(2.5)  # a tick would follow within half a second, a look each second
+        finally:
+            area.stop()
+
+    def share() -> Any:
+        shown = newest(engine)
+        return shown and next(d for d in shown["districts"] if d["adcode"] == YUZHONG)["area_share"]
+
+    run(lambda _area: bool(share()))
+    before, told = sequences(engine), newest(engine)
+    assert share()["substation"]["any"] > 0.9
+    for _ in range(2):
+        run(lambda area: area.settled and area.revision > 0)
+        assert sequences(engine) == before
+        assert newest(engine) == told
+
+
+def test_what_the_clock_changed_while_nobody_built_is_a_tick_of_the_next_start(
+    engine: Engine, owner: Engine, make: Callable[..., Builder]
+) -> None:
+    load_facilities(engine, stations(4))
+    submit(engine, people_stranded=1, stranded_since=ago(hours=1, minutes=59, seconds=58))
+    assert make().build_once() == 2
+    until(lambda: make().build_once() == 3, 10)  # after two hours: level Ⅳ
+    assert sequences(engine)[-1] == (3, "tick")
+    shown = newest(engine)
+    assert shown is not None
+    assert shown["plans"][SPECIAL]["level"] == 4
+    assert make().build_once() == 3, "the next start finds it told"
+
+
+def test_a_situation_stored_in_another_form_is_built_anew(
+    engine: Engine, owner: Engine, make: Callable[..., Builder]
+) -> None:
+    load_facilities(engine, stations(4))
+    assert make().build_once() == 1
+    with owner.begin() as connection:
+        connection.execute(text("UPDATE situation_bytes SET body = '{}'"))
+    assert make().build_once() == 2
+    shown = newest(engine)
+    assert shown is not None
+    assert shown["inventory"]["facilities"] == 4
 
 
 # --- the clock --------------------------------------------------------------------------------
