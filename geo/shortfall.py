@@ -87,7 +87,7 @@ def _entry(standing: Standing, criterion: Criterion) -> dict[str, Any] | None:
     entry = head | _gap_as_json(standing, criterion, nearest, nearest.gaps[0])
     entry["districts"] = [r.standing.record.code for r in reaches[:NEAREST]] if many else []
     if many and nearest.gaps[0].condition is criterion.main:
-        entry["needs"] = _needs(standing, criterion, reaches[:NEAREST])
+        entry |= _needs(standing, criterion, reaches)
     if len(nearest.gaps) > 1:
         entry["also"] = [_gap_as_json(standing, criterion, nearest, g) for g in nearest.gaps[1:]]
     if nearest.unknown:
@@ -95,8 +95,12 @@ def _entry(standing: Standing, criterion: Criterion) -> dict[str, Any] | None:
     return entry
 
 
-def _nearness(reach: Reach) -> tuple[bool, Number, str]:
-    return (reach.amount is None, reach.amount or 0, reach.standing.record.code or "")
+def _nearness(reach: Reach) -> tuple[bool, Number, bool, Number, str]:
+    """By the amount that is missing, then by what is missing in the metric's unit, then by code;
+    unknown ones last."""
+    amount, short = reach.amount, reach.gaps[0].short_by
+    code = reach.standing.record.code or ""
+    return (amount is None, amount or 0, short is None, short or 0, code)
 
 
 def _counted(
@@ -121,19 +125,21 @@ def _counted(
         if total is None
         else {"value": plain(total), "unit": _part(standing, criterion).unit},
         "districts": [reach.standing.record.code for reach in reaches[:NEAREST]],
-        "needs": _needs(standing, criterion, reaches[:NEAREST]),
+        **_needs(standing, criterion, reaches),
     }
 
 
-def _needs(standing: Standing, criterion: Criterion, reaches: list[Reach]) -> list[dict[str, Any]]:
+def _needs(standing: Standing, criterion: Criterion, reaches: list[Reach]) -> dict[str, Any]:
+    """What the nearest that could come to meet the criterion need, and how many could at all."""
     name = _amount_name(standing, criterion)
-    return [
+    needs = [
         {
             "adcode": reach.standing.record.code,
             name: None if reach.amount is None else plain(reach.amount),
         }
-        for reach in reaches
+        for reach in reaches[:NEAREST]
     ]
+    return {"needs": needs, "needs_total": len(reaches)}
 
 
 def _amount_name(standing: Standing, criterion: Criterion) -> str:

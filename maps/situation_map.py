@@ -8,7 +8,7 @@ its first paint. Stored text is passed as JSON and written with `textContent` on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -129,13 +129,19 @@ def sources(districts: Mapping[str, Any], lang: Lang) -> str:
     pieces = []
     for key, word in (("source", "borders"), ("licence", "licence")):
         given = [districts.get(key), *(properties.get(key) for properties in stored)]
-        texts = dict.fromkeys(str(text) for text in given if text)
+        texts = _unrepeated(str(text) for text in given if text)
         if texts:
             pieces.append(f"{say(lang, word)}: {'; '.join(texts)}")
     rough = [str(p.get("name") or p.get("adcode")) for p in stored if p.get("approximate")]
     if rough:
         pieces.append(say(lang, "approximate_note", names="、".join(rough)))
     return " · ".join(pieces)
+
+
+def _unrepeated(texts: Iterable[str]) -> list[str]:
+    """Each text once, and none that another begins with: that one says it all, and more."""
+    found = list(dict.fromkeys(texts))
+    return [t for t in found if not any(o != t and o.startswith((f"{t}:", f"{t} ")) for o in found)]
 
 
 def _folium_parts(districts: Mapping[str, Any], style: Style, lang: Lang) -> FoliumParts:

