@@ -8,6 +8,7 @@ put it into another district, the other readings are tried only to say so.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -16,87 +17,106 @@ from geo.position import other_readings
 
 KeptWarning = str | dict[str, Any]
 
-#: Districts in force whose whole name stands in the words.
-_NAMED = """
-SELECT d.adcode FROM district d JOIN division_version v ON v.id = d.version_id
- WHERE v.valid_from <= now() AND (v.valid_to IS NULL OR v.valid_to > now())
- AND strpos(:words, d.name) > 0
-"""
-#: The rule of `geo.assign`, for several places at once.
-_DISTRICTS = """
-SELECT p.crs, d.adcode FROM
- unnest(CAST(:crs AS text[]), CAST(:lon AS float8[]), CAST(:lat AS float8[])) AS p(crs, lon, lat)
- CROSS JOIN (SELECT id FROM division_version
-   WHERE valid_from <= now() AND (valid_to IS NULL OR valid_to > now())) v
- LEFT JOIN LATERAL (SELECT min(adcode) AS adcode FROM district WHERE version_id = v.id
-   AND ST_Covers(geom, ST_SetSRID(ST_MakePoint(p.lon, p.lat), 4326))) d ON true
-"""
+#: The districts in force.
 _NAMES = """
 SELECT d.adcode, d.name, coalesce(d.name_en, d.name) AS name_en
  FROM district d JOIN division_version v ON v.id = d.version_id
  WHERE v.valid_from <= now() AND (v.valid_to IS NULL OR v.valid_to > now())
- AND d.adcode = ANY (:codes)
+"""
+#: The rule of `geo.assign` for several places at once: the smallest adcode whose closed area covers
+#: the point. District by district, so that PostGIS prepares each outline once.
+_PLACES = """
+WITH v AS (SELECT id FROM division_version
+   WHERE valid_from <= now() AND (valid_to IS NULL OR valid_to > now())),
+ p AS MATERIALIZED (SELECT n, ST_SetSRID(ST_MakePoint(lon, lat), 4326) AS geom FROM
+   unnest(CAST(:lon AS float8[]), CAST(:lat AS float8[])) WITH ORDINALITY AS u(lon, lat, n)),
+ d AS (SELECT p.n, min(district.adcode) AS adcode FROM v JOIN district ON version_id = v.id
+   JOIN p ON ST_Covers(district.geom, p.geom) GROUP BY p.n),
+ z AS (SELECT p.n, min(unit.code) AS code FROM v JOIN unit ON version_id = v.id
+   AND kind = 'zone' JOIN p ON ST_Covers(unit.geom, p.geom) GROUP BY p.n)
+SELECT d.adcode, coalesce(z.code, d.adcode) AS unit
+ FROM p LEFT JOIN d USING (n) LEFT JOIN z USING (n) ORDER BY p.n
 """
 
 
-def placement_doubts(
-    connection: Connection,
-    adcode: str | None,
-    *,
-    numbers: Any,
-    crs: str | None,
-    declared: bool,
-    words: str,
-) -> list[KeptWarning]:
-    """The warnings on an incident placed in `adcode`, None for outside.
+@dataclass(frozen=True)
+class DoubtedPlace:
+    """What is known of one place: the district it lies in, None for outside, and how it was said.
 
     `numbers` is the position as given in `crs`, None when something else placed it; `declared`
-    whether anybody stated the system; `words` are where the address may name a district. Each is
-    a code, or {code, here, otherwise: [{crs, district}]} naming the districts, both as [Chinese,
-    English] and null for outside the city.
+    whether anybody stated the system; `words` are where the address may name a district.
     """
-    named = set(connection.execute(text(_NAMED), {"words": words}).scalars())
-    elsewhere = bool(named) and adcode not in named
-    if adcode is not None and not elsewhere and declared:
+
+    adcode: str | None
+    numbers: Any
+    crs: str | None
+    declared: bool
+    words: str
+
+
+def districts_at(
+    connection: Connection, places: Sequence[tuple[float, float]]
+) -> list[tuple[str | None, str | None]]:
+    """(adcode, unit) of each WGS-84 longitude, latitude, in the divisions in force now."""
+    if not places:
         return []
-    read = {} if numbers is None or crs is None else _read_otherwise(connection, numbers, crs)
+    rows = connection.execute(
+        text(_PLACES), {"lon": [lon for lon, _ in places], "lat": [lat for _, lat in places]}
+    )
+    return [(row.adcode, row.unit) for row in rows]
+
+
+def placement_doubts(
+    connection: Connection, places: Sequence[DoubtedPlace]
+) -> list[list[KeptWarning]]:
+    """The warnings on each place.
+
+    Each is a code, or {code, here, otherwise: [{crs, district}]} naming the districts, both as
+    [Chinese, English] and null for outside the city.
+    """
+    names = {row.adcode: [row.name, row.name_en] for row in connection.execute(text(_NAMES))}
+    named = [{code for code, (zh, _) in names.items() if zh in one.words} for one in places]
+    doubted = [
+        one.adcode is None or not one.declared or bool(there and one.adcode not in there)
+        for one, there in zip(places, named, strict=True)
+    ]
+    readings = [
+        other_readings(one.numbers, one.crs)
+        if doubt and one.numbers is not None and one.crs is not None
+        else {}
+        for one, doubt in zip(places, doubted, strict=True)
+    ]
+    found = iter(districts_at(connection, [place for read in readings for place in read.values()]))
+    others = [{crs: next(found)[0] for crs in read} for read in readings]
+    return [
+        _with_names(names, one.adcode, _doubts(one, there, read)) if doubt else []
+        for one, there, read, doubt in zip(places, named, others, doubted, strict=True)
+    ]
+
+
+def _doubts(
+    place: DoubtedPlace, named: Collection[str], read: Mapping[str, str | None]
+) -> list[tuple[str, dict[str, str | None]]]:
+    """Codes of the doubts, each with the district that another system would give."""
+    adcode = place.adcode
     found: list[tuple[str, dict[str, str | None]]] = []
     if adcode is None:
         found.append(("outside", {crs: code for crs, code in read.items() if code}))
-    if elsewhere:
-        found.append(("far_from_named_district", _within(read, named)))
-    if not declared and adcode is not None:
+    if named and adcode not in named:
+        within = {crs: code for crs, code in read.items() if code in named}
+        found.append(("far_from_named_district", within))
+    if not place.declared and adcode is not None:
         others = {crs: code for crs, code in read.items() if code != adcode}
         if others:
             found.append(("datum_undeclared_near_border", others))
-    return _with_names(connection, adcode, found)
-
-
-def _read_otherwise(connection: Connection, numbers: Any, crs: str) -> dict[str, str | None]:
-    """The district of the same numbers in each other system they could be in."""
-    read = other_readings(numbers, crs)
-    if not read:
-        return {}
-    places = {
-        "crs": list(read),
-        "lon": [lon for lon, _ in read.values()],
-        "lat": [lat for _, lat in read.values()],
-    }
-    rows = connection.execute(text(_DISTRICTS), places)
-    by_system = {row.crs: row.adcode for row in rows}
-    return {crs: by_system.get(crs) for crs in read}
-
-
-def _within(read: Mapping[str, str | None], named: Collection[str]) -> dict[str, str | None]:
-    return {crs: code for crs, code in read.items() if code in named}
+    return found
 
 
 def _with_names(
-    connection: Connection, adcode: str | None, found: Sequence[tuple[str, dict[str, str | None]]]
+    names: Mapping[str, list[str]],
+    adcode: str | None,
+    found: Sequence[tuple[str, dict[str, str | None]]],
 ) -> list[KeptWarning]:
-    codes = {code for _, others in found for code in (*others.values(), adcode) if code}
-    rows = connection.execute(text(_NAMES), {"codes": sorted(codes)}) if codes else ()
-    names = {row.adcode: [row.name, row.name_en] for row in rows}
     return [
         {
             "code": code,

@@ -20,16 +20,19 @@ from data.accounts import Account
 from data.database import Write, writing
 from data.divisions import require_divisions
 from data.fields import Fields, body_sha256, require_object
-from data.hotline import link_order
-from data.incident_doubts import KeptWarning, placement_doubts
-from data.incident_report import ReportedIncident, check_incident_facts, read_incident
+from data.incident_arrivals import (
+    Arrival,
+    insert_arrivals,
+    keep_conflicts,
+    lock_kinds,
+    place_arrivals,
+)
+from data.incident_report import check_incident_facts, read_incident
 from data.incident_states import casualty_notice, changed_facts, check_transition
 from data.incidents import ONE, IncidentSettings, answer_of, set_reader
 from data.rulepacks import RulePacks
 from data.tables_reports import INCIDENT_STATES
 from geo.errors import Conflict, Fault, InvalidInput, NotAllowed, NotFound, VersionMismatch
-
-_LOCK = 7112
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,9 @@ def store_incident(
     ) as write:
         connection = write.connection
         require_divisions(connection)
-        # two reports of one accident at one moment must see each other
-        key = f"{reported.plan}/{reported.kind}"
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK}, hashtext(:k))"), {"k": key})
-        if _insert(write, reported, submitted, digest, account):
+        placed = place_arrivals(connection, [Arrival(reported, submitted, digest)])
+        lock_kinds(connection, placed)
+        if insert_arrivals(write, placed, account):
             answer = answer_of(connection, *asked)
             write.kind = "incident"
             write.detail = _detail(answer, reported.plan)
@@ -105,7 +107,7 @@ def store_incident(
                     if visible
                     else "this incident_id is taken"
                 )
-                if not same and _keep_conflict(write, reported, submitted, digest, account):
+                if not same and keep_conflicts(write, placed, account):
                     write.kind = "incident_conflict"
                     write.detail = {"incident_id": str(reported.incident_id)}
     if conflict is not None:
@@ -120,97 +122,6 @@ def _detail(answer: Mapping[str, Any], plan: str) -> dict[str, Any]:
         "plan": plan,
         "version": answer["version"],
     }
-
-
-#: The smallest adcode whose closed area covers the point: the rule of `geo.assign`.
-_PLACE = """
-SELECT p.geom, d.adcode, coalesce(z.code, d.adcode) AS unit FROM
- (SELECT ST_SetSRID(ST_MakePoint(:lon, :lat), 4326) AS geom) p
- CROSS JOIN (SELECT id FROM division_version
-   WHERE valid_from <= now() AND (valid_to IS NULL OR valid_to > now())) v
- LEFT JOIN LATERAL (SELECT min(adcode) AS adcode FROM district
-   WHERE version_id = v.id AND ST_Covers(geom, p.geom)) d ON true
- LEFT JOIN LATERAL (SELECT min(code) AS code FROM unit
-   WHERE version_id = v.id AND kind = 'zone' AND ST_Covers(geom, p.geom)) z ON true
-"""
-
-#: A facility by its id, else the lift in force with that rescue code.
-_FACILITY = """
-SELECT facility_id, ST_X(geom) AS lon, ST_Y(geom) AS lat FROM facility
- WHERE facility_id = :f OR (rescue_code = :f AND retired_at IS NULL)
- ORDER BY facility_id <> :f LIMIT 1
-"""
-
-
-def _insert(
-    write: Write, reported: ReportedIncident, submitted: Any, digest: bytes, account: Account
-) -> bool:
-    """Whether the incident is new; waits for a concurrent writer of the same id."""
-    connection = write.connection
-    position, codes = reported.position, list[KeptWarning](reported.hints)
-    facility_id = reported.facility_id
-    if facility_id is not None:
-        found = connection.execute(text(_FACILITY), {"f": facility_id}).one_or_none()
-        if found is None:
-            codes.append("facility_unknown")
-        else:
-            by_id = found.facility_id == facility_id
-            facility_id = found.facility_id
-            if position is None:
-                position = (found.lon, found.lat)
-                codes.append("placed_by_facility" if by_id else "placed_by_rescue_code")
-    adcode = unit = None
-    if position is None:
-        codes.append("unplaced")
-    else:
-        place = connection.execute(text(_PLACE), {"lon": position[0], "lat": position[1]}).one()
-        adcode, unit = place.adcode, place.unit
-        codes += placement_doubts(
-            connection,
-            adcode,
-            numbers=reported.original_position if reported.position else None,
-            crs=reported.crs,
-            declared=reported.crs_declared,
-            words=reported.place_text,
-        )
-    added = connection.execute(
-        text(
-            "INSERT INTO incident (incident_id, body_sha256, batch_id, account, body, plan, kind,"
-            " occurred_at, crs, original_position, accuracy_m, facility_id, geom, adcode, unit,"
-            " warnings) VALUES (:id, :sha, :batch, :account, CAST(:body AS jsonb), :plan, :kind,"
-            " :occurred_at, :crs, CAST(:original AS jsonb), :accuracy_m, :facility_id,"
-            " ST_SetSRID(ST_MakePoint(CAST(:lon AS float8), CAST(:lat AS float8)), 4326),"
-            " :adcode, :unit, CAST(:warnings AS jsonb))"
-            " ON CONFLICT (incident_id) DO NOTHING"
-        ),
-        {
-            "id": reported.incident_id,
-            "sha": digest,
-            "batch": write.batch_id,
-            "account": account.username,
-            "body": orjson.dumps(submitted).decode(),
-            "plan": reported.plan,
-            "kind": reported.kind,
-            "occurred_at": reported.occurred_at,
-            "crs": reported.crs,
-            "original": None
-            if reported.original_position is None
-            else orjson.dumps(reported.original_position).decode(),
-            "accuracy_m": reported.accuracy_m,
-            "facility_id": facility_id,
-            "lon": None if position is None else position[0],
-            "lat": None if position is None else position[1],
-            "adcode": adcode,
-            "unit": unit,
-            "warnings": orjson.dumps(codes).decode(),
-        },
-    )
-    if added.rowcount != 1:
-        return False
-    insert_revision(write, reported.incident_id, 1, account, "", "reported", reported.facts)
-    if reported.hotline is not None:
-        link_order(write, reported.incident_id, reported.hotline, account)
-    return True
 
 
 def insert_revision(
@@ -242,27 +153,6 @@ def insert_revision(
             "state": state,
             "facts": orjson.dumps(facts).decode(),
             "duplicate_of": duplicate_of,
-        },
-    )
-    return added.rowcount == 1
-
-
-def _keep_conflict(
-    write: Write, reported: ReportedIncident, submitted: Any, digest: bytes, account: Account
-) -> bool:
-    """Keep the other body for review, once."""
-    added = write.connection.execute(
-        text(
-            "INSERT INTO incident_conflict (incident_id, body_sha256, batch_id, account, body)"
-            " VALUES (:id, :sha, :batch, :account, CAST(:body AS jsonb))"
-            " ON CONFLICT (incident_id, body_sha256) DO NOTHING"
-        ),
-        {
-            "id": reported.incident_id,
-            "sha": digest,
-            "batch": write.batch_id,
-            "account": account.username,
-            "body": orjson.dumps(submitted).decode(),
         },
     )
     return added.rowcount == 1

@@ -11,34 +11,21 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
 from data.database import reading, sequence_at, set_scope
 from data.incident_doubts import warning_texts
+from data.incident_duplicates import IncidentSettings as IncidentSettings
+from data.incident_duplicates import probable_duplicates
 from data.incident_states import NEXT_STATES
 from data.rulepacks import RulePacks
-from data.settings import Settings
 from geo.errors import NotFound
 from geo.grade import assess
 
 #: An incident in another state is over, refused, or counted under another id.
 OPEN_STATES = ("reported", "verified", "active")
 READS_REPORTERS = frozenset({"commander", "admin"})
-
-
-class IncidentSettings(Settings):
-    """When two incidents of one plan and kind are probably the same one, reported twice.
-
-    `YUTU_INCIDENT_DUPLICATE_RADIUS_M` (metres), `YUTU_INCIDENT_DUPLICATE_HOURS`.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="YUTU_INCIDENT_")
-
-    duplicate_radius_m: float = Field(500.0, ge=0, le=50_000)
-    duplicate_hours: float = Field(2.0, ge=0, le=168)
 
 
 def answer_of(
@@ -58,7 +45,7 @@ def answer_of(
         "unit": row.unit,
         **_standing(row),
         "facts": row.facts,
-        "probable_duplicates": _duplicates(connection, row, account, settings),
+        "probable_duplicates": _duplicates(connection, incident_id, account, settings),
         "warnings": warning_texts(row.warnings, lang),
         "assessment": assess(packs.at(row.plan, now), row.facts, now=now),
         "version": row.version,
@@ -76,34 +63,9 @@ def _standing(row: Any) -> dict[str, Any]:
 
 
 def _duplicates(
-    connection: Connection, row: Any, account: Account, settings: IncidentSettings
+    connection: Connection, incident_id: UUID, account: Account, settings: IncidentSettings
 ) -> list[str]:
-    """Ids of incidents the account may see that are probably the same accident, nearest first."""
-    found = connection.execute(
-        text(
-            "SELECT i.incident_id FROM incident i JOIN incident me ON me.incident_id = :id"
-            f" JOIN LATERAL ({_LATEST}) r ON true"
-            " WHERE i.incident_id <> me.incident_id AND (i.plan = me.plan AND i.kind = me.kind"
-            " AND i.occurred_at BETWEEN me.occurred_at - make_interval(secs => :seconds)"
-            " AND me.occurred_at + make_interval(secs => :seconds)"
-            " AND ST_DWithin(i.geom::geography, me.geom::geography, :radius_m)"
-            " OR EXISTS (SELECT 1 FROM hotline_order a JOIN hotline_order b USING (order_number)"
-            " WHERE a.incident_id = me.incident_id AND b.incident_id = i.incident_id))"
-            " AND r.state NOT IN ('rejected', 'duplicate')"
-            " AND (:everywhere OR i.adcode = ANY (CAST(:districts AS text[]))"
-            " OR i.account = :account)"
-            " ORDER BY ST_Distance(i.geom::geography, me.geom::geography), i.incident_id LIMIT 50"
-        ),
-        {
-            "id": row.incident_id,
-            "seconds": settings.duplicate_hours * 3600,
-            "radius_m": settings.duplicate_radius_m,
-            "everywhere": account.city_wide,
-            "districts": list(account.districts),
-            "account": account.username,
-        },
-    ).scalars()
-    return [str(one) for one in found]
+    return probable_duplicates(connection, [incident_id], account, settings)[incident_id]
 
 
 # --- reading ----------------------------------------------------------------------------------
@@ -189,7 +151,7 @@ def get_incident(
         row = connection.execute(text(ONE), {"id": incident_id}).one_or_none()
         if row is None:
             raise NotFound("no such incident")
-        near = _duplicates(connection, row, account, IncidentSettings.load())
+        near = _duplicates(connection, incident_id, account, IncidentSettings.load())
     feature = _feature(row, account, lang)
     feature["properties"]["probable_duplicates"] = near
     feature["properties"]["assessment"] = assess(packs.at(row.plan, now), row.facts, now=now)
