@@ -7,8 +7,10 @@ import time
 from api.deps import Services
 from api.situations import Situations
 from data.builder import Builder
-from data.database import app_engine
+from data.database import app_engine, reading
+from data.divisions import version_at
 from data.service_area import ServiceAreas
+from geo.errors import NotFound
 
 #: A build that has not been begun for this long, in seconds, means the builder hangs.
 BEAT_OVERDUE_S = 15.0
@@ -52,6 +54,19 @@ def add_situation(services: Services) -> None:
     services.add(situations)
     services.ending += [builder.builder.stop, situations.end_streams]
     services.readiness.append(builder.overdue)
-    services.readiness.append(
-        lambda: None if situations.latest("zh") else "no situation has been built yet"
-    )
+    services.readiness.append(lambda: unbuilt(services, situations))
+
+
+def unbuilt(services: Services, situations: Situations) -> str | None:
+    """Why there is no situation to show, None when there is one."""
+    if situations.latest("zh"):
+        return None
+    try:
+        with reading(services.health_engine) as connection:
+            version_at(connection)
+    except NotFound:
+        return (
+            "no districts are loaded, so nothing can be assessed;"
+            " `yutu import districts --default` loads those shipped"
+        )
+    return "no situation has been built yet; ask again in some seconds"

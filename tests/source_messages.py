@@ -59,6 +59,8 @@ SINKS: dict[str, tuple[int, str]] = {
 #: Names of members handed on beside a text, and what is only put in.
 CHINESE = re.compile("[\u4e00-\u9fff]")
 NO_TEXT = re.compile(r"[\0\s.,:;]*|[a-z_]+")
+#: Functions whose texts are told where they are called.
+TOLD = ("reasons_not_ready", "overdue", "unbuilt", "_in_own_thread")
 HELD = "\0"  # where an f-string puts something in
 
 
@@ -107,6 +109,10 @@ class Walk:
             self.unread.clear()
             for name, scopes, call in self.calls:
                 self._take(name, scopes, call)
+            for title in TOLD:
+                for name, scope in self.functions[title]:
+                    for value in scope.returns:
+                        self._keep(name, value, [self.module_scopes[name], scope])
 
     def _read(self, name: str, node: ast.AST, scopes: list[Scope], in_class: bool) -> None:
         for child in ast.iter_child_nodes(node):
@@ -163,10 +169,13 @@ class Walk:
             if len(call.args) > position and not isinstance(call.args[0], ast.Starred):
                 given.append(call.args[position])
             for one in given:
-                for text in self._texts(name, scopes, one, ()):
-                    where = f"{name}:{call.lineno}"
-                    if not NO_TEXT.fullmatch(text) and not CHINESE.search(text):
-                        self.messages.setdefault(_numbered(text), Message(_numbered(text), where))
+                self._keep(name, one, scopes)
+
+    def _keep(self, name: str, given: ast.expr, scopes: list[Scope]) -> None:
+        for text in self._texts(name, scopes, given, ()):
+            where = f"{name}:{given.lineno}"
+            if not NO_TEXT.fullmatch(text) and not CHINESE.search(text):
+                self.messages.setdefault(_numbered(text), Message(_numbered(text), where))
 
     def _texts(
         self, name: str, scopes: list[Scope], node: ast.expr, seen: tuple[ast.expr, ...]
@@ -199,7 +208,10 @@ class Walk:
                 for held in scope.values.get(node.value.id, ()):
                     for one in held.values if isinstance(held, ast.Dict) else ():
                         yield from self._texts(name, scopes, one, seen)
-        elif not isinstance(node, ast.Attribute | ast.List | ast.ListComp | ast.GeneratorExp):
+        elif isinstance(node, ast.List):
+            for one in node.elts:
+                yield from self._texts(name, scopes, one, seen)
+        elif not isinstance(node, ast.Attribute | ast.ListComp | ast.GeneratorExp):
             self.unread.add(f"{name}:{node.lineno}: {ast.unparse(node)}")
 
     def _named(

@@ -12,6 +12,7 @@ from api.deps import Configuration
 from data.database import app_engine, owner_engine, reading
 from data.default_divisions import ensure_default_divisions
 from data.demo import load_demo, play
+from data.demo_scenario import LENGTH_MINUTES
 from data.rulepacks import load_packs
 from geo.errors import Conflict, Unavailable
 
@@ -45,11 +46,22 @@ def demonstrate(configuration: Configuration) -> None:
 
 
 def _play(engine: Engine) -> None:
+    """Play the storm unless it was played before; the log says when it begins and ends."""
+    begun = False
+
+    def tell(minute: int) -> None:
+        nonlocal begun
+        if not begun:
+            log.info("demonstration_begins", minute=minute, minutes=LENGTH_MINUTES)
+        begun = True
+
     try:
-        play(engine, packs=load_packs())
+        played = play(engine, packs=load_packs(), after_minute=tell)
+        if begun:
+            log.info("demonstration_ended", steps=played.steps, new=played.fresh)
     except (Conflict, Unavailable) as error:
         log.info("demonstration_not_played", reason=str(error))
     except Exception as error:  # the service must not end with its demonstration
-        log.warning("demonstration_ended", error=type(error).__name__)
+        log.warning("demonstration_broke_off", error=type(error).__name__)
     finally:
         engine.dispose()

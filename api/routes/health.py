@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 
 from fastapi import Request, Response
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.answers import json_answer
 from api.deps import Services, services_of
 from api.language import language_of
+from api.messages import told
 from api.metrics import MEDIA_TYPE, exposition
 from api.problems import problem
 from api.routing import make_router
@@ -18,6 +20,8 @@ from data.schema_version import has_newest_schema
 
 READY_WAIT_S = 2.0
 RETRY_AFTER_S = 2
+TOO_SLOW = "the database does not answer in time"
+CHECK_FAILED = "a readiness check failed"
 
 router = make_router("service")
 
@@ -41,12 +45,14 @@ async def ready(request: Request) -> Response:
         async with asyncio.timeout(READY_WAIT_S):
             reasons = await _in_own_thread(services)
     except TimeoutError:
-        reasons = ["the database does not answer in time"]
+        reasons = [TOO_SLOW]
     if reasons:
+        lang = language_of(request.scope)
+        reasons = [told(reason, lang) for reason in reasons]
         return problem(
             503,
-            "; ".join(reasons),
-            lang=language_of(request.scope),
+            ("；" if lang == "zh" else "; ").join(reasons),
+            lang=lang,
             headers={"Retry-After": str(RETRY_AFTER_S)},
             reasons=reasons,
         )
@@ -69,29 +75,33 @@ async def _in_own_thread(services: Services) -> list[str]:
 
     def ask() -> None:
         try:
-            reasons = reasons_not_ready(services)
+            reasons = list(reasons_not_ready(services))
         except Exception:  # a hook that fails is a reason too; the log has the rest
-            reasons = ["a readiness check failed"]
+            reasons = [CHECK_FAILED]
         finally:
             _asking.release()
         loop.call_soon_threadsafe(tell, reasons)
 
     if not _asking.acquire(blocking=False):
-        return ["the database does not answer in time"]
+        return [TOO_SLOW]
     threading.Thread(target=ask, name="ready", daemon=True).start()
     return await answer
 
 
-def reasons_not_ready(services: Services) -> list[str]:
+def reasons_not_ready(services: Services) -> Iterator[str]:
     """Every reason not to send requests here, in words that name the remedy's place."""
     if services.stopping.is_set():
-        return ["stopping"]
+        yield "the service is stopping"
+        return
     try:
         with services.health_engine.connect() as connection:
             newest = has_newest_schema(connection)
     except SQLAlchemyError:
-        return ["the database cannot be reached"]
-    reasons = []
+        yield "the database cannot be reached"
+        return
     if not newest:
-        reasons.append("the schema is not the newest; run yutu db migrate")
-    return reasons + [reason for check in services.readiness if (reason := check())]
+        yield "the schema is not the newest; run yutu db migrate"
+    for check in services.readiness:
+        reason = check()
+        if reason:
+            yield reason

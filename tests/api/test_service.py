@@ -68,6 +68,8 @@ def test_health_needs_no_database_and_ready_names_what_is_missing(
         version = kept.scalar_one()
     try:
         body = assert_problem(client.get("/ready"), 503)
+        assert body["reasons"] == ["数据库结构不是最新，请运行 yutu db migrate"]
+        body = assert_problem(client.get("/ready?lang=en"), 503)
         assert body["reasons"] == ["the schema is not the newest; run yutu db migrate"]
         assert client.get("/health").json() == {"status": "ok"}
     finally:
