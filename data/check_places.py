@@ -84,7 +84,7 @@ def _units(
         "SELECT f.pk, f.version, min(z.code) AS code FROM unit z JOIN ("
         "SELECT pk, version, geom FROM facility UNION ALL SELECT pk, version, geom"
         " FROM facility_past) f ON ST_Covers(z.geom, f.geom)"
-        f" WHERE z.version_id = {version_id:d} AND z.kind = 'zone' GROUP BY 1, 2",
+        f" WHERE z.version_id = {version_id:d} AND z.kind = 'functional_zone' GROUP BY 1, 2",
         code=object,
     )
     inside = found[["pk", "version"]].merge(zones, "left", on=["pk", "version"])["code"]

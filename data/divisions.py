@@ -337,7 +337,7 @@ def zones_frame(connection: Connection, version_id: int) -> gpd.GeoDataFrame:
     rows = connection.execute(
         text(
             "SELECT code, name, adcodes, source, ST_AsBinary(geom) AS geom FROM unit"
-            " WHERE version_id = :v AND kind = 'zone' ORDER BY code"
+            " WHERE version_id = :v AND kind = 'functional_zone' ORDER BY code"
         ),
         {"v": version_id},
     ).all()

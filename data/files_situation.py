@@ -55,7 +55,7 @@ class FileDivisions:
             for d in self.districts.sort_values("adcode").itertuples(index=False)
         ]
         zones = [
-            {"code": z.code, "name": z.name, "kind": "zone", "adcodes": list(z.adcodes)}
+            {"code": z.code, "name": z.name, "kind": "functional_zone", "adcodes": list(z.adcodes)}
             for z in self.zones.sort_values("code").itertuples(index=False)
         ]
         return own + zones

@@ -33,7 +33,7 @@ WITH v AS (SELECT id FROM division_version
  d AS (SELECT p.n, min(district.adcode) AS adcode FROM v JOIN district ON version_id = v.id
    JOIN p ON ST_Covers(district.geom, p.geom) GROUP BY p.n),
  z AS (SELECT p.n, min(unit.code) AS code FROM v JOIN unit ON version_id = v.id
-   AND kind = 'zone' JOIN p ON ST_Covers(unit.geom, p.geom) GROUP BY p.n)
+   AND kind = 'functional_zone' JOIN p ON ST_Covers(unit.geom, p.geom) GROUP BY p.n)
 SELECT d.adcode, coalesce(z.code, d.adcode) AS unit
  FROM p LEFT JOIN d USING (n) LEFT JOIN z USING (n) ORDER BY p.n
 """

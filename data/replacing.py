@@ -214,7 +214,7 @@ FROM (
     LEFT JOIN LATERAL (SELECT min(adcode) AS adcode FROM district
         WHERE version_id = v.id AND ST_Covers(geom, o.geom)) d ON true
     LEFT JOIN LATERAL (SELECT min(code) AS code FROM unit
-        WHERE version_id = v.id AND kind = 'zone' AND ST_Covers(geom, o.geom)) z ON true
+        WHERE version_id = v.id AND kind = 'functional_zone' AND ST_Covers(geom, o.geom)) z ON true
     WHERE o.geom IS NOT NULL
 ) p
 WHERE p.incident_id = i.incident_id

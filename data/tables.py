@@ -150,7 +150,7 @@ unit = Table(
     Column("adcodes", ARRAY(CODE), nullable=False),
     Column("source", Text, nullable=False, server_default=""),
     Column("geom", _geometry("MULTIPOLYGON", nullable=True)),
-    CheckConstraint("kind IN ('district', 'zone')", name="kind"),
+    CheckConstraint("kind IN ('district', 'functional_zone')", name="kind"),
     CheckConstraint(f"geom IS NULL OR ({_earthly_bounds('geom')})", name="geom"),
 )
 

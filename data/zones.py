@@ -189,7 +189,7 @@ def attach_zones(connection: Connection, version_id: int, zones: gpd.GeoDataFram
     connection.execute(
         text(
             "INSERT INTO unit (version_id, code, name, kind, adcodes, source, geom)"
-            " VALUES (:version, :code, :name, 'zone', :adcodes, :source,"
+            " VALUES (:version, :code, :name, 'functional_zone', :adcodes, :source,"
             " ST_Multi(ST_SetSRID(CAST(:geom AS geometry), 4326)))"
         ),
         [

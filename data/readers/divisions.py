@@ -24,7 +24,7 @@ from geo.errors import Fault, InvalidInput
 from geo.validate import AREAS, frame_faults, raise_faults
 
 DISTRICT: Final = "district"
-ZONE: Final = "zone"
+ZONE: Final = "functional_zone"
 
 # Customary column names, the most specific first; compared without case, spaces and underscores.
 _CUSTOMARY: Final[dict[str, tuple[str, ...]]] = {
@@ -42,7 +42,7 @@ _CUSTOMARY: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 _KIND_WORDS: Final = {
     "district": DISTRICT, "区县": DISTRICT, "行政区": DISTRICT, "行政区划": DISTRICT,
-    "zone": ZONE, "functional zone": ZONE, "功能区": ZONE, "开发区": ZONE,
+    "zone": ZONE, "functional zone": ZONE, ZONE: ZONE, "功能区": ZONE, "开发区": ZONE,
 }  # fmt: skip
 
 
@@ -56,10 +56,10 @@ def read_divisions_file(
 ) -> Any:
     """The divisions of a vector file as a GeoDataFrame in EPSG:4326, ordered by code.
 
-    Columns: `kind` (district or zone), `code`, `name`, `name_en` (null if absent), `population`
-    (Int64, null if absent), `area_m2` (WGS-84 ellipsoid), `geometry` (MultiPolygon). `columns` maps
-    these names to the file's where they are not customary ones; it wins over them. `kind` holds for
-    a file without such a column.
+    Columns: `kind` (district or functional_zone), `code`, `name`, `name_en` (null if absent),
+    `population` (Int64, null if absent), `area_m2` (WGS-84 ellipsoid), `geometry` (MultiPolygon).
+    `columns` maps these names to the file's where they are not customary ones; it wins over them.
+    `kind` holds for a file without such a column.
 
     Raises InvalidInput with every fault and its row: a code or name missing or repeated, a district
     code that is not six digits, geometries that are not valid polygons, and, once the rows are
@@ -124,7 +124,9 @@ def _choose_columns(present: list[str], said: dict[str, str]) -> dict[str, str]:
 
 def _kinds(raw: Any, column: str | None, default: str, faults: list[Fault]) -> list[str]:
     if default not in (DISTRICT, ZONE):
-        raise InvalidInput([Fault(f"is {default!r}; expected is district or zone", None, "kind")])
+        raise InvalidInput(
+            [Fault(f"is {default!r}; expected is district or functional_zone", None, "kind")]
+        )
     if column is None:
         return [default] * len(raw)
     kinds = []
@@ -132,7 +134,7 @@ def _kinds(raw: Any, column: str | None, default: str, faults: list[Fault]) -> l
         text = _text(value)
         known = default if text is None else _KIND_WORDS.get(text.lower())
         if known is None:
-            faults.append(Fault(f"{text!r} is neither district nor zone", row, column))
+            faults.append(Fault(f"{text!r} is neither district nor functional_zone", row, column))
         kinds.append(known or default)
     return kinds
 

@@ -528,7 +528,7 @@ def test_a_zone_divides_the_version_it_begins_and_ends_in(owner: Engine, engine:
     with reading(engine) as connection:
         found = versions(connection)
         listed = [
-            [u["code"] for u in units(connection, v.id) if u["kind"] == "zone"] for v in found
+            [u["code"] for u in units(connection, v.id) if u["kind"] == "functional_zone"] for v in found
         ]
         hosts = [u["adcodes"] for u in units(connection, found[1].id) if u["code"] == "Z-A"]
     assert [(v.valid_from, v.valid_to) for v in found] == [
@@ -589,7 +589,7 @@ def test_zones_go_on_when_districts_change_unless_they_are_ended(
     bring_districts(owner, MOVED, CHANGED, ended_zones=["Z-B"])
     with reading(engine) as connection:
         found = units(connection, version_at(connection).id)
-    assert [u["adcodes"] for u in found if u["kind"] == "zone"] == [["500102"]]
+    assert [u["adcodes"] for u in found if u["kind"] == "functional_zone"] == [["500102"]]
     assert_verified(engine)
 
 

@@ -476,7 +476,7 @@ def test_zones_without_shape_name_their_hosts_and_only_declarations_fill_them(
     path = tmp_path / "zones.csv"
     path.write_text("代码,名称,所在区县\nZ-GX,高新,500106；500107\n", encoding="utf-8")
     divisions = divisions_from_files(None, path, NOON)
-    (zone,) = [u for u in divisions.units() if u["kind"] == "zone"]
+    (zone,) = [u for u in divisions.units() if u["kind"] == "functional_zone"]
     assert zone["adcodes"] == ["500106", "500107"]
     locator = divisions.locator()
     lon, lat = np.array([INSIDE[SHAPINGBA]] * 2).T

@@ -497,15 +497,15 @@ def test_zones_may_lie_over_districts_and_have_codes_of_their_own(tmp_path):
         tmp_path, [*SQUARES, box(106.9, 29.4, 107.1, 29.6)],
         code=["500101", "500102", "Z-CQGX"], name=["a", "b", "高新区"], 类型=["区县", "district", "功能区"],
     )  # fmt: skip
-    assert read_divisions_file(path)["kind"].tolist() == ["district", "district", "zone"]
+    assert read_divisions_file(path)["kind"].tolist() == ["district", "district", "functional_zone"]
     zones = divisions(tmp_path, SQUARES, code=["Z-A", "Z-B"], name=["a", "b"])
-    assert read_divisions_file(zones, kind="zone")["kind"].tolist() == ["zone", "zone"]
+    assert read_divisions_file(zones, kind="functional_zone")["kind"].tolist() == ["functional_zone"] * 2
 
 
 def test_zones_that_share_ground_are_refused_with_the_row_in_the_file(tmp_path):
     path = divisions(
         tmp_path, [SQUARES[0], box(106.1, 29.1, 106.3, 29.3), box(106.2, 29.1, 106.4, 29.3)],
-        code=["500101", "Z-A", "Z-B"], name=["a", "b", "c"], kind=["district", "zone", "zone"],
+        code=["500101", "Z-A", "Z-B"], name=["a", "b", "c"], kind=["district", "zone", "functional_zone"],
     )  # fmt: skip
     with pytest.raises(InvalidInput) as caught:
         read_divisions_file(path)
@@ -513,13 +513,13 @@ def test_zones_that_share_ground_are_refused_with_the_row_in_the_file(tmp_path):
 
 
 def test_a_kind_that_is_neither_is_a_fault(tmp_path):
-    with pytest.raises(InvalidInput, match="neither district nor zone"):
+    with pytest.raises(InvalidInput, match="neither district nor functional_zone"):
         read_divisions_file(
             divisions(
                 tmp_path, code=["500101", "500102"], name=["a", "b"], kind=["district", "city"]
             )
         )
-    with pytest.raises(InvalidInput, match="expected is district or zone"):
+    with pytest.raises(InvalidInput, match="expected is district or functional_zone"):
         read_divisions_file(
             divisions(tmp_path, code=["500101", "500102"], name=["a", "b"]), kind="city"
         )

@@ -30,8 +30,8 @@ COMMS, POWER, SPECIAL = "communications-2024", "power-outage-2021", "special-equ
 FLOOR = NoiseFloor(fewer_than_sites=3, under_share=0.01)
 QIJIANG, SHAPINGBA, JIULONGPO, YUZHONG = "500110", "500106", "500107", "500103"
 DISTRICTS = (YUZHONG, SHAPINGBA, JIULONGPO, QIJIANG)
-WANSHENG = {"code": "Z-WS", "name": "万盛经开区", "kind": "zone", "adcodes": [QIJIANG]}
-HIGH_TECH = {"code": "Z-GX", "name": "高新区", "kind": "zone", "adcodes": [SHAPINGBA, JIULONGPO]}
+WANSHENG = {"code": "Z-WS", "name": "万盛经开区", "kind": "functional_zone", "adcodes": [QIJIANG]}
+HIGH_TECH = {"code": "Z-GX", "name": "高新区", "kind": "functional_zone", "adcodes": [SHAPINGBA, JIULONGPO]}
 KEYS = ["kind", "operator", "adcode", "unit"]
 
 Row = tuple[str | None, str | None, int, int, int]
