@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
 from data.blobs import BlobFolder
-from data.database import reading, writing
+from data.database import Write, reading, writing
 from data.incidents import READS_REPORTERS, set_reader
 from data.photo import DECODERS, DISPLAY_TYPE, SUFFIXES, DisplayCopy, display_copy, sniff
 from geo.errors import Conflict, Fault, InvalidInput, NotAllowed, NotFound, TooLarge
@@ -52,6 +52,74 @@ class AttachedFile:
     name: str
 
 
+@dataclass(frozen=True)
+class ReadFile:
+    """A file that may be kept: its type by content, and for a picture the copy that is shown."""
+
+    body: bytes
+    media_type: str
+    shown: DisplayCopy | None
+
+    @property
+    def sha256(self) -> bytes:
+        return hashlib.sha256(self.body).digest()
+
+    def keep(self, blobs: BlobFolder) -> None:
+        """Put both on disk; durable on return."""
+        blobs.put(self.body)
+        if self.shown is not None:
+            blobs.put(self.shown.jpeg)
+
+
+def read_file(body: bytes) -> ReadFile:
+    """Decode a file that is sent. Raises TooLarge, and InvalidInput for a type that is not kept."""
+    if len(body) > FILE_BYTES_MAX:
+        reason = f"is larger than {FILE_BYTES_MAX // 2**20} MiB"
+        raise TooLarge([Fault(reason, None, "file")])
+    media_type = sniff(body)
+    if media_type not in DECODERS:
+        return ReadFile(body, media_type, None)
+    with tempfile.TemporaryDirectory(prefix="yutu-photo-") as folder:
+        path = Path(folder, "photo")
+        path.write_bytes(body)
+        return ReadFile(body, media_type, display_copy(path, media_type))
+
+
+def insert_attachment(
+    write: Write,
+    incident_id: UUID,
+    attachment_id: UUID,
+    file: ReadFile,
+    *,
+    file_name: str,
+    account: Account,
+) -> bool:
+    """Whether the attachment is new. Its file must be kept already."""
+    shown = file.shown
+    added = write.connection.execute(
+        text(
+            "INSERT INTO attachment (attachment_id, incident_id, batch_id, account, file_name,"
+            " media_type, sha256, bytes, width_px, height_px, display_sha256) VALUES (:id,"
+            " :incident, :batch, :account, :name, :type, :sha, :bytes, :width, :height,"
+            " :display) ON CONFLICT (attachment_id) DO NOTHING"
+        ),
+        {
+            "id": attachment_id,
+            "incident": incident_id,
+            "batch": write.batch_id,
+            "account": account.username,
+            "name": _printable(file_name),
+            "type": file.media_type,
+            "sha": file.sha256,
+            "bytes": len(file.body),
+            "width": None if shown is None else shown.width_px,
+            "height": None if shown is None else shown.height_px,
+            "display": None if shown is None else hashlib.sha256(shown.jpeg).digest(),
+        },
+    )
+    return added.rowcount == 1
+
+
 def store_attachment(
     engine: Engine,
     blobs: BlobFolder,
@@ -78,15 +146,8 @@ def store_attachment(
     before = _find(engine, attachment_id)
     if before is not None:
         return _same(before, incident_id, digest, account)
-    media_type = sniff(body)
-    shown: DisplayCopy | None = None
-    if media_type in DECODERS:
-        with tempfile.TemporaryDirectory(prefix="yutu-photo-") as folder:
-            path = Path(folder, "photo")
-            path.write_bytes(body)
-            shown = display_copy(path, media_type)
-    blobs.put(body)
-    display_sha256 = None if shown is None else blobs.put(shown.jpeg)
+    file = read_file(body)
+    file.keep(blobs)
     told = {
         "attachment_id": str(attachment_id),
         "incident_id": str(incident_id),
@@ -96,34 +157,16 @@ def store_attachment(
     with writing(
         engine, channel="attachment", account=account.username, body=orjson.dumps(told)
     ) as write:
-        added = write.connection.execute(
-            text(
-                "INSERT INTO attachment (attachment_id, incident_id, batch_id, account, file_name,"
-                " media_type, sha256, bytes, width_px, height_px, display_sha256) VALUES (:id,"
-                " :incident, :batch, :account, :name, :type, :sha, :bytes, :width, :height,"
-                " :display) ON CONFLICT (attachment_id) DO NOTHING"
-            ),
-            {
-                "id": attachment_id,
-                "incident": incident_id,
-                "batch": write.batch_id,
-                "account": account.username,
-                "name": _printable(file_name),
-                "type": media_type,
-                "sha": digest,
-                "bytes": len(body),
-                "width": None if shown is None else shown.width_px,
-                "height": None if shown is None else shown.height_px,
-                "display": display_sha256,
-            },
+        added = insert_attachment(
+            write, incident_id, attachment_id, file, file_name=file_name, account=account
         )
-        if added.rowcount == 1:
+        if added:
             write.kind = "attachment"
             write.detail = {"incident_id": str(incident_id), "attachment_id": str(attachment_id)}
     stored = _find(engine, attachment_id)
     if stored is None:
         raise RuntimeError("an attachment vanished between two transactions")
-    if added.rowcount != 1:
+    if not added:
         return _same(stored, incident_id, digest, account)
     return StoredAttachment("created", _described(stored, account))
 

@@ -197,10 +197,13 @@ class Builder(threading.Thread):
         connection.execute(
             text(
                 "INSERT INTO stream_event (sequence, kind, adcode, payload)"
-                " SELECT sequence, 'incident', detail ->> 'adcode',"
-                "  detail || jsonb_build_object('sequence', sequence) FROM change"
+                " SELECT sequence, 'incident', e.told ->> 'adcode',"
+                "  e.told || jsonb_build_object('sequence', sequence) FROM change"
+                "  CROSS JOIN LATERAL jsonb_array_elements("
+                "   coalesce(detail -> 'events', jsonb_build_array(detail)))"
+                "  WITH ORDINALITY AS e(told, n)"
                 " WHERE kind = 'incident' AND sequence > :before AND sequence <= :upto"
-                " ORDER BY sequence"
+                " ORDER BY sequence, e.n"
             ),
             {"before": before, "upto": sequence},
         )

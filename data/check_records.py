@@ -114,16 +114,14 @@ def log(connection: Connection) -> Check:
 
 
 _SUBMITTED = """
-SELECT 'outage ' || outage_id || ' revision ' || revision AS name, o.body_sha256, feature AS kept,
-       b.body, b.channel FROM outage o JOIN batch b ON b.id = o.batch_id
+SELECT 'outage ' || outage_id || ' revision ' || revision AS name, body_sha256, feature AS kept,
+       NULL::bytea AS body FROM outage
 UNION ALL
-SELECT 'incident ' || incident_id, i.body_sha256, i.body, b.body, b.channel
-FROM incident i JOIN batch b ON b.id = i.batch_id
+SELECT 'incident ' || incident_id, body_sha256, body, NULL FROM incident
 UNION ALL
-SELECT 'incident_conflict ' || i.id, i.body_sha256, i.body, b.body, b.channel
-FROM incident_conflict i JOIN batch b ON b.id = i.batch_id
+SELECT 'incident_conflict ' || id, body_sha256, body, NULL FROM incident_conflict
 UNION ALL
-SELECT 'return ' || return_id, r.body_sha256, NULL, b.body, b.channel
+SELECT 'return ' || return_id, r.body_sha256, NULL, b.body
 FROM operator_return r JOIN batch b ON b.id = r.batch_id
 """
 
@@ -132,13 +130,14 @@ def submissions(connection: Connection) -> Check:
     """The stored hash is that of what was sent, and of what is kept beside it where it is kept."""
     check = Check("submissions", "outages, returns and incidents have the hash of what was sent")
     result = connection.execution_options(yield_per=1_000).execute(text(_SUBMITTED))
-    for name, sha256, kept, body, _channel in result:
+    for name, sha256, kept, body in result:
         check.looked_at += 1
+        if kept is not None:  # a file of many incidents is not read again for each of them
+            if _sha256(kept) != bytes(sha256):
+                check.found(f"{name}: what is kept of it has another hash")
+            continue
         sent = _sent(bytes(body))
-        whole = {_sha256(one) for one in sent}
-        if kept is not None and _sha256(kept) != bytes(sha256):
-            check.found(f"{name}: what is kept of it has another hash")
-        elif sent and bytes(sha256) not in whole and kept is None:
+        if sent and bytes(sha256) not in {_sha256(one) for one in sent}:
             check.found(f"{name}: what was sent has another hash")
     return check
 

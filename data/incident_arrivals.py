@@ -60,9 +60,11 @@ def place_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list[
 
     The district is that of the divisions in force now.
     """
-    given = {one.reported.facility_id for one in arrivals} - {None}
-    rows = connection.execute(text(_FACILITIES), {"given": sorted(given)}) if given else ()  # type: ignore[type-var]
-    facilities = {row.given: row for row in rows}
+    given = {one.reported.facility_id for one in arrivals if one.reported.facility_id is not None}
+    facilities: dict[str | None, Any] = {}
+    if given:
+        rows = connection.execute(text(_FACILITIES), {"given": sorted(given)})
+        facilities = {row.given: row for row in rows}
     positions: list[tuple[float, float] | None] = []
     codes: list[list[KeptWarning]] = []
     for one in arrivals:
