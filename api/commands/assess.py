@@ -264,6 +264,7 @@ def _facilities(
     says = any(field_of(str(c)) == "crs" for c in table.frame.columns)
     if table.crs is None and not says and not any(m.startswith("crs=") for m in mapping):
         table = replace(table, crs=WGS84)
+        typer.echo(f"yutu: {path.name}: no coordinate system declared: read as WGS84", err=True)
     return facility_rows(table, kind=kind, mapping=_mapping(mapping), partial=partial)
 
 

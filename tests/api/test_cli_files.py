@@ -77,6 +77,12 @@ def test_files_are_graded_without_any_database(folder: Path) -> None:
     assert answer["status"]["unknown_facilities"] == ["Q"]
     assert [e["event_id"] for e in answer["status"]["ahead"]] == ["e6"]
     assert "1 lie outside all districts" in result.stderr
+    assert "yutu: f.csv: no coordinate system declared: read as WGS84\n" in result.stderr
+    declared = assess(
+        COMMS, "--facilities", "f.csv", "--status", "s.csv", "--at", AT, "--crs", "WGS84"
+    )
+    assert declared.exit_code == 0
+    assert "coordinate system" not in declared.stderr
     assert "row 6, observed_at: more than five minutes ahead" in result.stderr
     assert "1 ids are of no facility: Q" in result.stderr
 
