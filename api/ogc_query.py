@@ -1,0 +1,213 @@
+"""Questions put to the OGC API, checked before tipg reads them: whatever is wrong is a 400.
+
+tipg answers some garbage with 500 and takes what it does not know in silence; here every parameter
+is known and readable, or named as a fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import orjson
+from cql2 import Expr
+
+from api.bbox import parse_bbox
+from data.times import parse_time
+from geo.errors import Fault, InvalidInput
+
+LIMIT_MAX = 10_000
+OFFSET_MAX = 100_000_000
+FILTER_CHARACTERS_MAX = 200_000
+ZOOM_MAX = 24
+CRS84 = {
+    "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
+    "http://www.opengis.net/def/crs/OGC/0/CRS84",
+    "urn:ogc:def:crs:OGC:1.3:CRS84",
+    "CRS84",
+}
+#: Taken everywhere: the format and the language.
+EVERYWHERE = frozenset({"f", "lang"})
+SELECTION = frozenset(
+    {"ids", "bbox", "datetime", "filter", "filter-lang", "filter-crs", "bbox-crs", "crs"}
+    | {"geom-column", "datetime-column", "properties", "sortby", "limit", "simplify"}
+)
+SPACE_FOR_PLUS = re.compile(r" (?=\d\d:\d\d$)", re.ASCII)
+MEDIA = b"application/geo+json,application/schema+json,application/json"
+
+
+def tidied(scope: MutableMapping[str, Any]) -> dict[str, Any]:
+    """The ASGI scope as tipg can read it: a page of at most 10,000, HTML or JSON and no other.
+
+    OGC API Features asks that a limit beyond the largest be taken as the largest.
+    """
+    pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    query = [
+        (name, str(LIMIT_MAX) if name == "limit" and _beyond(value) else value)
+        for name, value in pairs
+    ]
+    accepts = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    media = b"text/html" if b"text/html" in accepts else MEDIA
+    headers = [pair for pair in scope["headers"] if pair[0] != b"accept"]
+    found = {**scope, "headers": [*headers, (b"accept", media)]}
+    if query != pairs:
+        found["query_string"] = urlencode(query).encode()
+    return found
+
+
+def _beyond(value: str) -> bool:
+    return value.isascii() and value.isdigit() and len(value) <= 12 and int(value) > LIMIT_MAX
+
+
+def check_query(
+    path: str, given: Iterable[tuple[str, str]], place: Mapping[str, str], columns: set[str] | None
+) -> None:
+    """Raises InvalidInput naming every parameter that is unknown, repeated or unreadable.
+
+    `path` is the route's template, `place` its parameters, `columns` those of the collection.
+    """
+    faults: list[Fault] = []
+    taken = set(EVERYWHERE)
+    if path.endswith("/items"):
+        taken |= SELECTION | {"offset", "bbox-only"} | (columns or set())
+    elif path.endswith("/items/{itemId:path}"):
+        taken |= {"properties", "geom-column", "datetime-column", "bbox-only", "simplify", "crs"}
+    elif path.endswith("/{z}/{x}/{y}"):
+        taken |= SELECTION | (columns or set())
+    elif path.endswith(".json"):
+        taken |= SELECTION | {"minzoom", "maxzoom"} | (columns or set())
+    elif path.endswith("/collections"):
+        taken |= {"bbox", "datetime", "limit", "offset", "type"}
+    seen: set[str] = set()
+    for name, value in given:
+        if name not in taken:
+            faults.append(Fault("is not a parameter of this resource", None, name[:40]))
+        elif name in seen:
+            faults.append(Fault("is given twice", None, name))
+        else:
+            try:
+                _check(name, value, columns)
+            except ValueError as error:
+                faults.append(Fault(str(error), None, name))
+            except InvalidInput as error:
+                faults += error.faults
+        seen.add(name)
+    if path.endswith("/{z}/{x}/{y}"):
+        faults += tile_faults(place)
+    if faults:
+        raise InvalidInput(faults)
+
+
+def tile_faults(place: Mapping[str, str]) -> list[Fault]:
+    """What is wrong with a tile's z, x and y as texts."""
+    for name in ("z", "x", "y"):
+        if not re.fullmatch(r"[0-9]{1,9}", place[name], re.ASCII):
+            return [Fault("must be a whole number", None, name)]
+    z = int(place["z"])
+    if z > ZOOM_MAX:
+        return [Fault(f"must be at most {ZOOM_MAX}", None, "z")]
+    return [
+        Fault(f"must be less than {2**z} at this zoom", None, name)
+        for name in ("x", "y")
+        if int(place[name]) >= 2**z
+    ]
+
+
+def _check(name: str, value: str, columns: set[str] | None) -> None:
+    if "\x00" in value:
+        raise ValueError("has a NUL character")
+    check = _CHECKS.get(name)
+    if check is not None:
+        check(value)
+    elif name == "properties" and columns is not None:
+        _known(value.split(",") if value else [], columns)
+    elif name == "sortby" and columns is not None:
+        _known([one.strip().lstrip("+-") for one in value.split(",")], columns)
+    elif name in ("geom-column", "datetime-column") and columns is not None:
+        _known([] if value.lower() == "none" else [value], columns)
+
+
+def _known(names: Iterable[str], columns: set[str]) -> None:
+    if not {name.strip() for name in names} <= columns:
+        raise ValueError("names a property this collection does not have")
+
+
+def _number(least: int, most: int) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if not re.fullmatch(r"[0-9]{1,12}", value, re.ASCII) or not least <= int(value) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+
+    return check
+
+
+def _bbox(value: str) -> None:
+    parts = value[:200].split(",")
+    parse_bbox(",".join([*parts[:2], *parts[3:5]]) if len(parts) == 6 else value)
+
+
+def _datetime(value: str) -> None:
+    ends = value.split("/")
+    if len(ends) > 2:
+        raise ValueError("is an instant, or two joined by a slash")
+    instants = [
+        parse_time(SPACE_FOR_PLUS.sub("+", one.upper())) for one in ends if one not in ("", "..")
+    ]
+    if not instants:
+        raise ValueError("is open at both ends")
+    if len(instants) == 2 and instants[0] > instants[1]:
+        raise ValueError("ends before it begins")
+
+
+def _filter(value: str) -> None:
+    if len(value) > FILTER_CHARACTERS_MAX:
+        raise ValueError("is too long")
+    try:
+        parsed = Expr(value).to_json()
+    except BaseException as error:  # a panic of the parser is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        raise ValueError("is not CQL2 text or JSON") from None
+    if not isinstance(parsed, dict | bool):
+        raise ValueError("is not a condition")
+    if len(orjson.dumps(parsed)) > FILTER_CHARACTERS_MAX:
+        raise ValueError("is too long")
+
+
+def _one_of(*allowed: str) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+
+    return check
+
+
+def _crs(value: str) -> None:
+    if value not in CRS84:
+        raise ValueError("only CRS84 is served here; /v1/export takes crs=EPSG:4490 and others")
+
+
+def _simplify(value: str) -> None:
+    if not re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,12})?", value, re.ASCII):
+        raise ValueError("must be a number of degrees")
+
+
+_CHECKS: Mapping[str, Callable[[str], None]] = {
+    "f": _one_of("json", "geojson", "geojsonseq", "ndjson", "html", "schemajson"),
+    "lang": _one_of("zh", "en"),
+    "limit": _number(1, 10**12),
+    "offset": _number(0, OFFSET_MAX),
+    "minzoom": _number(0, ZOOM_MAX),
+    "maxzoom": _number(0, ZOOM_MAX),
+    "bbox": _bbox,
+    "datetime": _datetime,
+    "filter": _filter,
+    "filter-lang": _one_of("cql2-text", "cql2-json"),
+    "filter-crs": _crs,
+    "bbox-crs": _crs,
+    "crs": _crs,
+    "bbox-only": _one_of("true", "false", "1", "0"),
+    "type": _one_of("Table", "Function"),
+    "simplify": _simplify,
+}
