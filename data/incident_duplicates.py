@@ -37,14 +37,12 @@ _LISTABLE = """
  AND (SELECT state FROM incident_revision n WHERE n.incident_id = i.incident_id
    ORDER BY version DESC LIMIT 1) NOT IN ('rejected', 'duplicate')
 """
-#: The box in degrees holds the circle in metres; the index walks outwards from the place, so that
-#: a thousand reports of one spot cost no more than the few that are listed.
+#: The index walks outwards from the place within the box, so that a thousand reports of one spot
+#: cost no more than the few that are listed.
 _NEAR = f"""
 SELECT i.incident_id, ST_Distance(i.geom::geography, me.geom::geography) AS apart_m
  FROM incident i WHERE {_LISTABLE}
- AND i.geom && ST_Expand(me.geom,
-   least(360, :radius_m / (110000 * greatest(0.0001, cos(radians(ST_Y(me.geom)))))),
-   :radius_m / 110000)
+ AND i.geom && me.box
  AND ST_DWithin(i.geom::geography, me.geom::geography, :radius_m)
  AND i.plan = me.plan AND i.kind = me.kind
  AND i.occurred_at BETWEEN me.occurred_at - make_interval(secs => :seconds)
@@ -58,11 +56,20 @@ SELECT i.incident_id, ST_Distance(i.geom::geography, me.geom::geography) AS apar
  WHERE a.incident_id = me.incident_id AND {_LISTABLE}
  ORDER BY 2, 1 LIMIT {LISTED_MAX}
 """
+#: The box in degrees holds the circle in metres. Under row-level security the index takes a
+#: finished box, not one computed from a column (SECURITY.md).
+_MINE = """
+SELECT incident_id, plan, kind, occurred_at, geom, ST_Expand(geom,
+   least(360, :radius_m / (110000 * greatest(0.0001, cos(radians(ST_Y(geom)))))),
+   :radius_m / 110000) AS box
+ FROM incident WHERE incident_id = ANY (:ids)
+"""
 _PROBABLE = text(
-    "SELECT me.incident_id AS mine, o.incident_id AS other FROM incident me"
+    f"WITH me AS MATERIALIZED ({_MINE})"
+    " SELECT me.incident_id AS mine, o.incident_id AS other FROM me"
     f" CROSS JOIN LATERAL (SELECT * FROM (({_NEAR}) UNION ({_SAME_ORDER})) n"
     f" ORDER BY apart_m, incident_id LIMIT {LISTED_MAX}) o"
-    " WHERE me.incident_id = ANY (:ids) ORDER BY me.incident_id, o.apart_m, o.incident_id"
+    " ORDER BY me.incident_id, o.apart_m, o.incident_id"
 )
 
 
