@@ -94,7 +94,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "threshold": ("阈值 {value}", "threshold {value}"),
     "short_by": ("还差 {value}", "short by {value}"),
     "points": ("{n} 个百分点", "{n} points"),
-    "counted": ("{n} 个区县各 ≥ {threshold}", "{n} districts, each at {threshold} or more"),
+    "counted": ("{n} 个区县 ≥ {threshold}", "{n} districts at {threshold} or more"),
     "count_needed": ("须 {n} 个", "{n} needed"),
     "amounts_to": ("即 {value}", "that is {value}"),
     "value_unknown": ("数值未知", "value unknown"),

@@ -156,7 +156,7 @@ def test_findings_show_clause_value_threshold_districts_and_the_distance(page, s
     shown(page, server)
     first = page.locator("#reasons .finding").first
     expect(first).to_contain_text("§1.6.3(1)")
-    expect(first.locator(".numbers b")).to_have_text("1 个区县各 ≥ 50%")
+    expect(first.locator(".numbers b")).to_have_text("1 个区县 ≥ 50%")
     expect(first.locator(".place")).to_have_text("巫溪县50%")
     bounds = page.locator(".bounds")
     assert bounds.locator(".badge").all_text_contents() == ["Ⅲ", "Ⅱ"]
