@@ -61,6 +61,8 @@ HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "state": ("state", "状态", "state_at_import", "运行状态", "当前状态", "设施状态"),
     "synthetic": ("synthetic", "合成数据", "虚构", "是否合成", "演示数据"),
     "attributes.equipment": ("equipment", "设备种类", "特种设备种类"),
+    "attributes.owner": ("owner", "产权单位", "所有权人", "业主单位"),
+    "attributes.maintainer": ("maintainer", "维保单位", "维护保养单位", "电梯维保单位"),
 }  # fmt: skip
 #: Units behind a name. Those of amounts and times must stand there: 负荷 alone could be MW.
 _UNITS: Final = (
@@ -187,7 +189,10 @@ _OF_KIND: Final = {
     "tower": ("network",),
     "substation": ("main_grid", "load_kw", "customers"),
     "power_plant": ("main_grid",),
-    "special_equipment": ("attributes.equipment", "rescue_code", "feeds_from"),
+    "special_equipment": (
+        *("attributes.equipment", "rescue_code", "attributes.owner", "attributes.maintainer"),
+        "feeds_from",
+    ),
     "key_user": ("key_level", "population", "feeds_from"),
     "shelter": ("population",),
     "warehouse": (),
@@ -198,6 +203,7 @@ _EXAMPLES: Final = {
     "lon": "106.551600", "lat": "29.563000", "operator": "china_mobile", "state": "up",
     "network": "china_mobile", "feeds_from": "SUB-1", "battery_hours": "4", "main_grid": "true",
     "load_kw": "23000", "customers": "10500", "attributes.equipment": "elevator",
+    "attributes.owner": "产权单位", "attributes.maintainer": "维保单位",
     "rescue_code": "123456", "key_level": "city", "population": "1200",
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
-from data.database import reading, sequence_at, set_scope
+from data.database import CITY, reading, sequence_at, set_scope
 from data.incident_doubts import warning_texts
 from data.incident_duplicates import IncidentSettings as IncidentSettings
 from data.incident_duplicates import probable_duplicates
@@ -46,6 +46,7 @@ def answer_of(
         **_standing(row),
         "facts": row.facts,
         "probable_duplicates": _duplicates(connection, incident_id, account, settings),
+        "facility": _facility(connection, row.facility_id),
         "warnings": warning_texts(row.warnings, lang),
         "assessment": assess(packs.at(row.plan, now), row.facts, now=now),
         "version": row.version,
@@ -66,6 +67,25 @@ def _duplicates(
     connection: Connection, incident_id: UUID, account: Account, settings: IncidentSettings
 ) -> list[str]:
     return probable_duplicates(connection, [incident_id], account, settings)[incident_id]
+
+
+def _facility(connection: Connection, facility_id: str | None) -> dict[str, Any] | None:
+    """The facility an incident names, also one in another district: whoever sees the incident is
+    told who owns and who maintains the lift. None without one; the last look of a transaction."""
+    if facility_id is None:
+        return None
+    set_scope(connection, CITY)
+    row = connection.execute(
+        text(
+            "SELECT facility_id, name, kind, rescue_code, attributes ->> 'owner' AS owner,"
+            " attributes ->> 'maintainer' AS maintainer FROM facility WHERE facility_id = :id"
+        ),
+        {"id": facility_id},
+    ).one_or_none()
+    if row is None:
+        return None
+    names = ("facility_id", "name", "kind", "owner", "maintainer", "rescue_code")
+    return {name: row._mapping[name] for name in names}
 
 
 # --- reading ----------------------------------------------------------------------------------
@@ -152,8 +172,10 @@ def get_incident(
         if row is None:
             raise NotFound("no such incident")
         near = _duplicates(connection, incident_id, account, IncidentSettings.load())
+        facility = _facility(connection, row.facility_id)
     feature = _feature(row, account, lang)
     feature["properties"]["probable_duplicates"] = near
+    feature["properties"]["facility"] = facility
     feature["properties"]["assessment"] = assess(packs.at(row.plan, now), row.facts, now=now)
     return feature
 
