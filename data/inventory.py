@@ -303,6 +303,12 @@ def _fill_special_equipment(rng: np.random.Generator, columns: Columns, rows: In
     lifts = rows[which == list(EQUIPMENT).index("elevator")]
     codes = 100_000 + rng.permutation(900_000)[: len(lifts)]
     _set(columns, lifts, "rescue_code", codes.astype("U6").astype(object))
+    told = [
+        f'{{"equipment":"elevator","owner":"合成物业{code % 97 + 1}公司",'
+        f'"maintainer":"合成维保{code % 23 + 1}公司"}}'
+        for code in codes.tolist()
+    ]
+    _set(columns, lifts, "attributes", np.array(told, dtype=object))
 
 
 def _fill_key_users(rng: np.random.Generator, columns: Columns, rows: Ints) -> None:

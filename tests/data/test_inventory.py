@@ -135,6 +135,9 @@ def test_lifts_and_only_lifts_have_a_rescue_code_of_six_digits(inventory: pd.Dat
     codes = special.loc[lifts, "rescue_code"]
     assert codes.str.fullmatch("[0-9]{6}").all()
     assert codes.is_unique
+    told = special["attributes"].map(json.loads)
+    named = told.map(lambda a: {"owner", "maintainer"} <= set(a))
+    assert (named == lifts).all(), "whom to call belongs to a lift"
     assert special.loc[~lifts, "rescue_code"].isna().all()
     assert inventory.loc[inventory["kind"] != "special_equipment", "rescue_code"].isna().all()
     assert lifts.mean() == pytest.approx(0.633, abs=0.05)
