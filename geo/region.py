@@ -77,11 +77,15 @@ class DistrictPart:
 
 @dataclass(frozen=True)
 class RegionParts:
-    """A region cut by the districts: `area_m2` is the sum of the parts and of `outside_m2`."""
+    """A region cut by the districts: `area_m2` is the sum of the parts and of `outside_m2`.
+
+    `cut`: the districts it touches and does not cover, those it only touches included.
+    """
 
     area_m2: float
     outside_m2: float
     districts: tuple[DistrictPart, ...]
+    cut: tuple[str, ...] = ()
 
 
 def read_region(given: Mapping[str, Any]) -> Region:
@@ -154,7 +158,8 @@ def region_parts(region: Region, districts: gpd.GeoDataFrame) -> RegionParts:
     outside = whole_m2 - sum(part.area_m2 for part in parts)
     if abs(outside) <= whole_m2 * MEASURE_NOISE:
         outside = 0.0
-    return RegionParts(sum(p.area_m2 for p in parts) + outside, outside, tuple(parts))
+    cut = tuple(districts["adcode"].iloc[touched[partial]])
+    return RegionParts(sum(p.area_m2 for p in parts) + outside, outside, tuple(parts), cut)
 
 
 def shares_inside(
@@ -168,29 +173,32 @@ def shares_inside(
     if region.geometry is None:
         return found
     mine = {p.adcode for p in parts.districts if not p.whole}
-    rows = districts[districts["adcode"].isin(mine)]
-    pieces = shapely.intersection(rows.geometry.to_numpy(), shape)
-    every = area_m2(pieces)
-    inside = area_m2(shapely.intersection(pieces, region.geometry))
-    for adcode, whole, part in zip(rows["adcode"], every, inside, strict=True):
-        found[str(adcode)] = min(float(part / whole), 1.0) if whole > 0 else 0.0
-    if parts.outside_m2 > 0:
-        city = shapely.union_all(districts.geometry.to_numpy())
-        beyond = shapely.difference(shape, city)
-        beyond_m2 = float(area_m2(beyond))
-        if beyond_m2 > 0:
-            part = float(area_m2(shapely.intersection(beyond, region.geometry)))
-            found[None] = min(part / beyond_m2, 1.0)
+    shapes = districts.geometry.to_numpy()
+    reached = np.flatnonzero(shapely.intersects(shapes, shape))
+    pieces = shapely.intersection(shapes[reached], shape)
+    for row, piece in zip(reached, pieces, strict=True):
+        adcode = str(districts["adcode"].iloc[row])
+        if adcode in mine:
+            found[adcode] = _share_inside(piece, region.geometry)
+    if parts.outside_m2 > 0 and float(area_m2(shape) - area_m2(pieces).sum()) > 0:
+        found[None] = _share_inside(
+            shapely.difference(shape, shapely.union_all(pieces)), region.geometry
+        )
     return found
+
+
+def _share_inside(shape: BaseGeometry, geometry: BaseGeometry) -> float:
+    whole = float(area_m2(shape))
+    if not whole > 0:
+        return 0.0
+    return min(float(area_m2(shapely.intersection(shape, geometry))) / whole, 1.0)
 
 
 def share_of_shape(region: Region, shape: BaseGeometry) -> float | None:
     """The share of an area that lies in the region; None for a shape without area."""
     if region.geometry is None or shapely.get_dimensions(shape) < 2:
         return None
-    whole = float(area_m2(shape))
-    inside = float(area_m2(shapely.intersection(shape, region.geometry)))
-    return min(inside / whole, 1.0) if whole > 0 else None
+    return _share_inside(shape, region.geometry)
 
 
 def _cut(shapes: npt.NDArray[np.object_], geometry: BaseGeometry) -> npt.NDArray[np.object_]:
