@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.counters import fold
 from data.database import libpq_url, publish, set_scope
+from data.power_memory import PowerMemory
 from data.rulepacks import RulePacks
 from data.settings import SituationSettings
 from data.situation import AreaShares, Moment, Shown, document, shown_at
@@ -71,6 +72,7 @@ class Builder(threading.Thread):
         self._settings = settings
         self.area = area
         self._area_revision = 0
+        self._power = PowerMemory()
         self._stopping = threading.Event()
         self._built: Shown | None = None
         #: What the newest stored situation says, as far as a tick must differ from it.
@@ -148,7 +150,9 @@ class Builder(threading.Thread):
             if not fresh and not due and not learnt:
                 return None
             moment = Moment(sequence, row.as_of or row.now, None, row.now, folded=True)
-            shown = shown_at(connection, moment, self._packs, self._settings, self.area)
+            shown = shown_at(
+                connection, moment, self._packs, self._settings, self.area, self._power
+            )
             if row.stored == sequence:  # no change since: after a start, or when the clock is due
                 if fresh:
                     self._told = _stored(connection, sequence)

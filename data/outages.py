@@ -338,16 +338,40 @@ def list_outages(
     }
 
 
+#: Revisions that hold for a while after :since: until the first higher one was received, from their
+#: own receipt on, the lowest from the beginning of the outage.
+_HOLDING = f"""
+SELECT * FROM (
+    SELECT {_COLUMNS}, row_number() OVER (PARTITION BY o.outage_id ORDER BY o.revision) = 1
+           AS lowest,
+           min(h.received_at) OVER (PARTITION BY o.outage_id ORDER BY o.revision DESC
+                                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS until
+    FROM {_FROM}
+    WHERE h.sequence <= :sequence AND o.outage_id = ANY (CAST(:ids AS text[]))
+      AND (o.planned OR o.started_at <= b.opened_at + interval '5 minutes')
+) r
+WHERE until IS NULL OR (until > coalesce(CAST(:since AS timestamptz), '-infinity')
+                        AND (lowest OR received_at < until))
+ORDER BY outage_id, revision
+"""
+
+
 def open_outages(
-    connection: Connection, sequence: int, version_id: int, now: datetime
+    connection: Connection,
+    sequence: int,
+    version_id: int,
+    now: datetime,
+    since: datetime | None = None,
 ) -> list[dict[str, Any]]:
     """The newest revision of every outage the situation at `now` may rest on, by outage_id.
 
     Known by `sequence` and applicable (not `future`): those open at `now` (`open` true), planned
     ones to come, and those over since the last power event was closed, because an event keeps the
-    worst moment it had. Keys: outage_id, revision, operator, planned, main_grid, load_shed_kw,
-    customers_out, restored_load_kw (kW), started_at, restored_at, received_at, facility_ids,
-    `split` in that division version, `geometry` (shapely, WGS-84, or None), open.
+    worst moment it had; those over by `since` are left out. Keys: outage_id, revision, operator,
+    planned, main_grid, load_shed_kw, customers_out, restored_load_kw (kW), started_at, restored_at,
+    received_at, facility_ids, `split` in that division version, `geometry` (shapely, WGS-84, or
+    None), open; `revisions`, itself the last: those that hold for a while after `since`, each with
+    its figures, whether it is the `lowest` of all, and `until`, when it was overtaken (None: not).
     """
     rows = connection.execute(
         text(
@@ -357,26 +381,37 @@ def open_outages(
             f" SELECT {_COLUMNS}, ST_AsBinary(o.geom) AS shape FROM {_FROM}"
             " JOIN newest n ON n.outage_id = o.outage_id AND n.revision = o.revision"
             " WHERE o.restored_at IS NULL OR o.restored_at > :now"
-            " OR o.restored_at > coalesce((SELECT at FROM closed), '-infinity')"
+            " OR o.restored_at > greatest((SELECT at FROM closed),"
+            " CAST(:since AS timestamptz), '-infinity')"
             " ORDER BY o.outage_id"
         ),
-        {"sequence": sequence, "version": str(version_id), "now": now},
+        {"sequence": sequence, "version": str(version_id), "now": now, "since": since},
     ).all()
+    ids = [row.outage_id for row in rows]
+    key = {"ids": ids, "sequence": sequence, "version": str(version_id), "since": since}
+    holding: dict[str, list[dict[str, Any]]] = {outage_id: [] for outage_id in ids}
+    revision_names = ("outage_id", "revision", "received_at", "load_shed_kw", "customers_out")
+    for row in connection.execute(text(_HOLDING), key) if ids else ():
+        holding[row.outage_id].append(_figures(row, (*revision_names, "lowest", "until")))
     names = (
-        *("outage_id", "revision", "operator", "planned", "main_grid", "load_shed_kw"),
-        *("customers_out", "restored_load_kw", "started_at", "restored_at", "received_at"),
+        *revision_names,
+        *("operator", "planned", "main_grid", "restored_load_kw", "started_at", "restored_at"),
     )
     return [
-        {name: getattr(row, name) for name in names}
+        _figures(row, names)
         | {
-            "facility_ids": list(row.facility_ids),
-            "split": row.split or [],
             "geometry": None if row.shape is None else shapely.from_wkb(bytes(row.shape)),
             "open": _is_open(row, now),
+            "revisions": holding[row.outage_id],
         }
         for row in rows
         if not row.future
     ]
+
+
+def _figures(row: Any, names: Sequence[str]) -> dict[str, Any]:
+    more = {"facility_ids": list(row.facility_ids), "split": row.split or []}
+    return {name: getattr(row, name) for name in names} | more
 
 
 def next_outage_instant(outages: Sequence[dict[str, Any]], now: datetime) -> datetime | None:

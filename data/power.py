@@ -7,29 +7,33 @@ kinds the power rule pack lists; there are thousands of them, not millions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from geo.power import Loss, Supply, down_intervals, minus
+from geo.power_event import Earlier, Supplies
 
 Interval = tuple[datetime, datetime | None]
 
 
 @dataclass(frozen=True)
 class PowerKnown:
-    """Supply per district and grid, and every loss with its hours in the world."""
+    """Supply per district and grid, now and by inventories superseded since, every loss with its
+    hours in the world, and the instant of every observation read, in order."""
 
-    supply: dict[tuple[str | None, bool], Supply]
+    supply: Supplies
+    earlier: list[Earlier]
     losses: list[Loss]
+    instants: list[datetime]
 
 
-#: Supply facilities in force at :at as known at :sequence (:at null: now). What was loaded later
-#: and counts from earlier on is in force from then on; anything else from the change that brought
-#: it. A past row that ends when its batch begins is one that was retired.
+#: Versions of supply facilities, as known at :sequence: those in force at :at (:at null: now), and
+#: `ended` ones, edited or retired after :since. What was loaded later and counts from earlier on
+#: is in force from then on; anything else from the change that brought it.
 _FACILITIES = """
 WITH present AS (
     SELECT f.*, NULL::bigint AS replaced_by, NULL::timestamptz AS valid_to
@@ -38,40 +42,46 @@ WITH present AS (
       AND (f.adcode IS NULL OR f.adcode = ANY (ARRAY(SELECT DISTINCT adcode FROM district)))
 ), past AS (
     SELECT f.pk, f.facility_id, f.placement_id, f.operator, f.kind, f.main_grid, f.load_kw,
-           f.customers, f.state_at_import, f.valid_from, f.geom, f.batch_id, f.replaced_by,
-           f.valid_to
+           f.customers, f.state_at_import, f.valid_from, f.version, f.geom, f.batch_id,
+           f.replaced_by, f.valid_to
     FROM facility_past f
-    WHERE f.kind = ANY (:kinds) AND CAST(:at AS timestamptz) IS NOT NULL
+    WHERE f.kind = ANY (:kinds) AND f.valid_to > f.valid_from
+      AND (CAST(:at AS timestamptz) IS NOT NULL
+           OR f.valid_to > coalesce(CAST(:since AS timestamptz), '-infinity'))
 ), every AS (
     SELECT pk, facility_id, placement_id, operator, kind, main_grid, load_kw, customers,
-           state_at_import, valid_from, geom, batch_id, replaced_by, valid_to FROM present
+           state_at_import, valid_from, version, geom, batch_id, replaced_by, valid_to FROM present
     UNION ALL SELECT * FROM past
 ), supply AS (
-    SELECT e.* FROM every e JOIN batch b ON b.id = e.batch_id
+    SELECT e.*, e.replaced_by IS NOT NULL AND r.sequence <= :sequence AS ended
+    FROM every e JOIN batch b ON b.id = e.batch_id
     LEFT JOIN change h ON h.batch_id = e.batch_id
     LEFT JOIN change r ON r.batch_id = e.replaced_by
     WHERE CASE WHEN e.valid_from < b.opened_at
                THEN CAST(:at AS timestamptz) IS NULL OR e.valid_from <= :at
                ELSE h.sequence <= :sequence END
-      AND (e.replaced_by IS NULL OR (r.sequence > :sequence AND e.valid_to > b.opened_at))
+      AND (e.replaced_by IS NULL OR r.sequence IS NOT NULL)
+      AND (e.valid_to IS NULL OR e.valid_to > b.opened_at)
+      AND (e.replaced_by IS NULL OR r.sequence > :sequence
+           OR e.valid_to > coalesce(CAST(:since AS timestamptz), '-infinity'))
 )
 """
 
-_IN_FORCE = (
+_VERSIONS = (
     _FACILITIES
     + """
 SELECT f.pk, f.facility_id, d.adcode, f.operator, f.kind, f.main_grid, f.load_kw, f.customers,
-       f.state_at_import, f.valid_from
+       f.state_at_import, f.valid_from, f.version, f.ended, f.valid_to
 FROM supply f
 LEFT JOIN placement_division d ON d.placement_id = f.placement_id AND d.version_id = :version
-ORDER BY f.facility_id
+ORDER BY f.facility_id, f.version
 """
 )
 
 _INSIDE = (
     _FACILITIES
     + """
-SELECT o.outage_id, f.facility_id FROM outage o
+SELECT o.outage_id, o.revision, f.facility_id FROM outage o
 JOIN supply f ON ST_Dimension(o.geom) = 2 AND ST_Intersects(o.geom, f.geom)
 WHERE (o.outage_id, o.revision) IN (SELECT * FROM unnest(
     CAST(:ids AS text[]), CAST(:revisions AS int[])))
@@ -118,39 +128,30 @@ def power_known(
 ) -> PowerKnown:
     """Supply and losses as known at `sequence`, with the inventory in force at `at` (None: now).
 
-    `outages`: the newest revisions known (`data.outages`), with `split` in this version. A
-    facility named by or inside a reported outage counts only through it, while that lasts. What is
-    not down of a `silent` operator is unknown. Losses are complete from `since` on (None: always),
-    the close of the last event: so that reading does not grow with all of history.
+    `outages`: the newest revisions known (`data.outages`), with `split` in this version and their
+    revisions. A facility named by or inside a reported outage counts only through it, while
+    that lasts. What is not down of a `silent` operator is unknown. Losses and earlier inventories
+    are complete from `since` on (None: always), the close of the last event or what is settled of
+    this one: so that reading does not grow with all of history.
     """
-    in_force = {"kinds": list(kinds), "at": at, "sequence": sequence}
-    rows = connection.execute(text(_IN_FORCE), {**in_force, "version": version_id}).all()
-    observed: dict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
-    if rows:
-        for fid, instant, state, event_id in connection.execute(
-            text(_OBSERVATIONS),
-            {
-                "sequence": sequence,
-                "since": since,
-                "pks": [r.pk for r in rows],
-                "ids": [r.facility_id for r in rows],
-                "operators": [r.operator for r in rows],
-            },
-        ):
-            observed[fid].append((instant, state, event_id))
+    in_force = {"kinds": list(kinds), "at": at, "sequence": sequence, "since": since}
+    rows = connection.execute(text(_VERSIONS), {**in_force, "version": version_id}).all()
+    observed = _observed(connection, rows, sequence, since)
     covered = _covered(connection, outages, in_force, now)
     supply: dict[tuple[str | None, bool], Supply] = defaultdict(Supply)
     losses = _reported(outages, now)
     for r in rows:
         covers = covered.get(r.facility_id, [])
-        intervals = down_intervals(observed[r.facility_id], r.state_at_import, r.valid_from)
-        for interval in intervals:
-            for since, until in minus(interval, covers):
+        told = observed.get(r.facility_id, [])
+        for interval in down_intervals(told, r.state_at_import, r.valid_from):
+            for start, end in minus(interval, [*covers, *_not_in_force(r)]):
                 # An observation a little ahead of our clock holds at once, as it does in counters.
-                since, until = min(since, now), until and min(until, now)
-                losses.append(Loss(r.adcode, r.main_grid, r.load_kw, r.customers, since, until))
+                start, end = min(start, now), end and min(end, now)
+                losses.append(Loss(r.adcode, r.main_grid, r.load_kw, r.customers, start, end))
+        if r.ended:
+            continue
         covered_now = any(s <= now and (e is None or e > now) for s, e in covers)
-        state = _last_state(observed[r.facility_id], r)
+        state = _last_state(told, r)
         unheard = state == "unknown" or (r.operator in silent and state != "down")
         unknown = unheard and not covered_now
         key = (r.adcode, r.main_grid)
@@ -160,7 +161,66 @@ def power_known(
             customers=r.customers,
             customers_unknown=r.customers if unknown else 0,
         )
-    return PowerKnown(dict(supply), losses)
+    return PowerKnown(
+        dict(supply),
+        _earlier(rows, since, now),
+        losses,
+        sorted(instant for told in observed.values() for instant, _, _ in told),
+    )
+
+
+def _observed(
+    connection: Connection, rows: Sequence[Any], sequence: int, since: datetime | None
+) -> dict[str, list[tuple[datetime, str, str]]]:
+    """`(observed_at, state, event_id)` per facility, complete from `since` on."""
+    observed: dict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
+    if not rows:
+        return observed
+    speakers = sorted({(r.facility_id, r.operator) for r in rows})
+    for fid, instant, state, event_id in connection.execute(
+        text(_OBSERVATIONS),
+        {
+            "sequence": sequence,
+            "since": since,
+            "pks": sorted({r.pk for r in rows}),
+            "ids": [facility_id for facility_id, _ in speakers],
+            "operators": [operator for _, operator in speakers],
+        },
+    ):
+        observed[fid].append((instant, state, event_id))
+    return observed
+
+
+#: Earlier than any time PostgreSQL and Python share.
+_EVER = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def _begin(version: Any) -> datetime:
+    """When a version began to count. The first counts for all the time before it, too: what an
+    inventory lists is known from its import on, and stood there before."""
+    begin: datetime = _EVER if version.version == 1 else version.valid_from
+    return begin
+
+
+def _not_in_force(version: Any) -> list[Interval]:
+    ends: list[Interval] = [(version.valid_to, None)] if version.ended else []
+    return ends if version.version == 1 else [(_EVER, version.valid_from), *ends]
+
+
+def _earlier(rows: Sequence[Any], since: datetime | None, now: datetime) -> list[Earlier]:
+    """Supply by the inventories that were superseded after `since`, in order of time."""
+    hours = [(_begin(r), r.valid_to if r.ended else None, r) for r in rows]
+    turns = {t for begin, end, _ in hours for t in (begin, end) if t is not None and t != _EVER}
+    found: list[Earlier] = []
+    for turn in sorted(t for t in turns if t <= now and (since is None or t > since)):
+        supply: dict[tuple[str | None, bool], Supply] = defaultdict(Supply)
+        for begin, end, r in hours:
+            if begin < turn and (end is None or end >= turn):
+                supply[r.adcode, r.main_grid] += Supply(load_kw=r.load_kw, customers=r.customers)
+        if found and found[-1].supply == supply:
+            found.pop()
+        found.append(Earlier(turn, dict(supply)))
+    return found
 
 
 def _last_state(observations: list[tuple[datetime, str, str]], row: Any) -> str:
@@ -171,22 +231,34 @@ def _last_state(observations: list[tuple[datetime, str, str]], row: Any) -> str:
 
 
 def _reported(outages: Sequence[dict[str, Any]], now: datetime) -> list[Loss]:
-    """The losses of reported outages. What is restored meanwhile counts from the revision on."""
+    """The losses of reported outages. Each revision's figures hold from its receipt on, the first
+    one's from the beginning; what one says is restored is restored from its receipt on."""
     losses = []
     for outage in outages:
         if outage["planned"]:
             continue
-        start, end = min(outage["started_at"], now), outage["restored_at"]
-        for part in outage["split"]:
-            restored = part.get("restored_load_kw") or 0
-            revised_at = outage["received_at"]
-            common = (part["adcode"], outage["main_grid"])
-            kept = part["load_shed_kw"] - restored
-            losses.append(Loss(*common, kept, part["customers_out"], start, end))
-            if restored:
-                until = max(revised_at, start)
-                losses.append(Loss(*common, restored, 0, start, min(until, end or until)))
+        for revision, start, end in _revisions(outage, min(outage["started_at"], now)):
+            for part in revision["split"]:
+                restored = part.get("restored_load_kw") or 0
+                common = (part["adcode"], outage["main_grid"])
+                kept = part["load_shed_kw"] - restored
+                losses.append(Loss(*common, kept, part["customers_out"], start, end))
+                if restored and start < revision["received_at"]:
+                    told = revision["received_at"]
+                    losses.append(Loss(*common, restored, 0, start, min(told, end or told)))
     return losses
+
+
+def _revisions(
+    outage: Mapping[str, Any], begin: datetime
+) -> Iterator[tuple[dict[str, Any], datetime, datetime | None]]:
+    """Each revision with the hours it holds within those of the outage, which begin at `begin`."""
+    over = outage["restored_at"]
+    for one in outage["revisions"]:
+        start = begin if one["lowest"] else max(begin, one["received_at"])
+        end = min((t for t in (one["until"], over) if t is not None), default=None)
+        if end is None or end > start:
+            yield one, start, end
 
 
 def _covered(
@@ -195,23 +267,27 @@ def _covered(
     in_force: Mapping[str, Any],
     now: datetime,
 ) -> dict[str, list[Interval]]:
-    """Facilities that a reported outage names or contains, with the outage's hours."""
+    """Facilities that a reported outage names or contains, with the hours it does so."""
     covered: dict[str, list[Interval]] = defaultdict(list)
-    if not outages:
+    every = [one for outage in outages for one in outage["revisions"]]
+    if not every:
         return covered
     inside = connection.execute(
         text(_INSIDE),
         {
             **in_force,
-            "ids": [o["outage_id"] for o in outages],
-            "revisions": [o["revision"] for o in outages],
+            "ids": [one["outage_id"] for one in every],
+            "revisions": [one["revision"] for one in every],
         },
     )
-    members: dict[str, set[str]] = defaultdict(set)
-    for outage_id, facility_id in inside:
-        members[outage_id].add(facility_id)
+    members: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for outage_id, revision, facility_id in inside:
+        members[outage_id, revision].add(facility_id)
     for outage in outages:
-        since = outage["started_at"] if outage["planned"] else min(outage["started_at"], now)
-        for facility_id in members[outage["outage_id"]] | set(outage["facility_ids"]):
-            covered[facility_id].append((since, outage["restored_at"]))
+        begin = outage["started_at"] if outage["planned"] else min(outage["started_at"], now)
+        for one, start, end in _revisions(outage, begin):
+            for facility_id in members[one["outage_id"], one["revision"]] | set(
+                one["facility_ids"]
+            ):
+                covered[facility_id].append((start, end))
     return covered

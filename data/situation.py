@@ -21,6 +21,7 @@ from data.incidents import open_incidents
 from data.outages import next_outage_instant, open_outages
 from data.plan_facts import closed_at, declared_facts
 from data.power import power_known
+from data.power_memory import PowerMemory, settle_at
 from data.returns import returns_at
 from data.rulepacks import RulePacks
 from data.settings import SituationSettings
@@ -63,6 +64,7 @@ class Shown:
     sources: list[dict[str, Any]]
     inventory: dict[str, int]
     next_clock_at: datetime | None
+    known: Known
 
 
 def moment_at(connection: Connection, at: datetime | None) -> Moment:
@@ -82,8 +84,10 @@ def shown_at(
     packs: RulePacks,
     settings: SituationSettings,
     area: AreaShares | None = None,
+    memory: PowerMemory | None = None,
 ) -> Shown:
-    """Aggregate and grade what was known at a moment."""
+    """Aggregate and grade what was known at a moment. `memory`: of a builder, which asks for one
+    sequence after another; the answer is the same without."""
     version = version_at(connection, moment.at)
     in_force = packs.in_force(moment.now)
     counters = (
@@ -98,9 +102,24 @@ def shown_at(
     silent, falls_silent_at = silent_operators(
         operators, heard_at(sources), moment.now, settings.silent_after_minutes
     )
-    outages = open_outages(connection, moment.sequence, version.id, moment.now)
     closed = closed_at(connection, moment.sequence)
     kinds = supply_kinds(in_force)
+    declared = {p.plan: declared_facts(connection, p.plan, moment.sequence) for p in in_force}
+    settled = (
+        None
+        if memory is None
+        else memory.settled(
+            connection,
+            moment.sequence,
+            closed=closed,
+            version_id=version.id,
+            kinds=kinds,
+            packs=in_force,
+            declared=declared,
+        )
+    )
+    since = settled.through if settled else closed
+    outages = open_outages(connection, moment.sequence, version.id, moment.now, since)
     power = power_known(
         connection,
         version_id=version.id,
@@ -109,7 +128,7 @@ def shown_at(
         at=moment.at,
         now=moment.now,
         outages=outages,
-        since=closed,
+        since=since,
         silent=silent,
     )
     known = Known(
@@ -120,9 +139,12 @@ def shown_at(
         silent=silent,
         supply=power.supply,
         losses=power.losses,
-        event_after=closed,
+        supply_earlier=power.earlier,
+        event_after=since,
+        event_settled=settled,
+        settle_at=settle_at(power.instants, moment.now, since) if memory is not None else (),
         incidents=open_incidents(connection, moment.sequence, moment.now),
-        declared={p.plan: declared_facts(connection, p.plan, moment.sequence) for p in in_force},
+        declared=declared,
         area_share=area.shares(connection, version, moment.sequence, moment.at, outages)
         if area
         else {},
@@ -130,6 +152,8 @@ def shown_at(
     )
     floor = NoiseFloor(settings.noise_floor_sites, settings.noise_floor_share)
     result = situation(known, in_force, floor)
+    if memory is not None:
+        memory.keep(moment.sequence, result.settled)
     clocks = [
         t
         for t in (
@@ -146,6 +170,7 @@ def shown_at(
         sources=_sources(sources, silent, counts),
         inventory=_inventory(counters),
         next_clock_at=min(clocks, default=None),
+        known=known,
     )
 
 

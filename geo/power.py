@@ -7,9 +7,9 @@ to now; it opens at its first loss. Power is in kW, customers in accounts; no CR
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from heapq import heappop, heappush
 from typing import Any
@@ -22,6 +22,8 @@ Ints = NDArray[np.int64]
 #: The four quantities followed per district: every supplier's load and customers, and of these the
 #: main grid's. City figures use the main grid only, district figures every supplier.
 QUANTITIES = ("load_kw", "customers", "main_load_kw", "main_customers")
+#: Instants of a timeline that are added up together.
+_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -85,45 +87,108 @@ class Loss:
     until: datetime | None = None
 
 
-@dataclass(frozen=True)
 class Timeline:
-    """Losses as a step function: `lost[i, d, q]` holds from `instants[i]` to the next instant."""
+    """Losses as a step function of time: what is lost from each of `instants` to the next.
 
-    instants: tuple[datetime, ...]
-    adcodes: tuple[str, ...]
-    lost: Ints = field(repr=False)
+    Only the steps are held, with sums and maxima per block of instants, so that weeks of losses
+    need little memory. Arrays have the shape (…, districts + 1, quantities): rows follow `adcodes`,
+    the last is what lies outside the city.
+    """
+
+    def __init__(
+        self,
+        instants: Sequence[datetime],
+        adcodes: Sequence[str],
+        steps: tuple[Ints, Ints, Ints] | None = None,
+    ) -> None:
+        self.instants, self.adcodes = tuple(instants), tuple(adcodes)
+        none = np.zeros(0, np.int64)
+        at, place, amount = steps or (none, none, np.zeros((0, len(QUANTITIES)), np.int64))
+        order = np.argsort(at, kind="stable")
+        self._at, self._place, self._amount = at[order], place[order], amount[order]
+        blocks = -(-len(self.instants) // _BLOCK)
+        edges = np.minimum(np.arange(blocks + 1) * _BLOCK, len(self.instants))
+        self._edges = np.searchsorted(self._at, edges)
+        shape = (len(self.adcodes) + 1, len(QUANTITIES))
+        self._before = np.zeros((blocks + 1, *shape), np.int64)
+        self._most = np.zeros((blocks, *shape), np.int64)
+        #: Of each instant: whether anything is lost, and the main grid's load lost in all, kW.
+        self.losing = np.zeros(len(self.instants), dtype=bool)
+        self.main_load_kw = np.zeros(len(self.instants), np.int64)
+        self._kept: tuple[int, Ints] = (-1, none)
+        for block in range(blocks):
+            lost = self._block(block)
+            own = slice(block * _BLOCK, block * _BLOCK + len(lost))
+            self._before[block + 1], self._most[block] = lost[-1], lost.max(axis=0)
+            self.losing[own] = lost.any(axis=(1, 2))
+            self.main_load_kw[own] = lost[:, :, QUANTITIES.index("main_load_kw")].sum(axis=1)
+
+    def _block(self, block: int) -> Ints:
+        if self._kept[0] != block:
+            first = block * _BLOCK
+            own = slice(self._edges[block], self._edges[block + 1])
+            size = min(_BLOCK, len(self.instants) - first)
+            lost = np.zeros((size, len(self.adcodes) + 1, len(QUANTITIES)), np.int64)
+            np.add.at(lost, (self._at[own] - first, self._place[own]), self._amount[own])
+            summed: Ints = lost.cumsum(axis=0) + self._before[block]
+            self._kept = (block, summed)
+        return self._kept[1]
 
     def at_end(self) -> Ints:
-        """What is lost after the last instant, shape (districts, quantities)."""
-        if not self.instants:
-            return np.zeros((len(self.adcodes) + 1, len(QUANTITIES)), np.int64)
-        last: Ints = self.lost[-1]
+        """What is lost after the last instant."""
+        last: Ints = self._before[-1]
         return last
 
+    def during(self, low: int, high: int) -> Ints:
+        """What is lost at each of the instants `[low, high)`."""
+        parts = [
+            self._block(block)[max(0, low - block * _BLOCK) : high - block * _BLOCK]
+            for block in range(low // _BLOCK, -(-high // _BLOCK))
+        ]
+        empty: Ints = np.zeros((0, *self._before.shape[1:]), np.int64)
+        return np.concatenate(parts) if parts else empty
 
-def timeline(losses: Sequence[Loss], adcodes: Sequence[str], *, until: datetime) -> Timeline:
+    def most(self, low: int, high: int) -> Ints:
+        """The maxima over the instants `[low, high)`, each quantity by itself; not empty."""
+        whole = slice(-(-low // _BLOCK), high // _BLOCK)
+        if whole.start >= whole.stop:
+            highest: Ints = self.during(low, high).max(axis=0)
+            return highest
+        parts = [self._most[whole].max(axis=0)]
+        for a, b in ((low, whole.start * _BLOCK), (whole.stop * _BLOCK, high)):
+            if a < b:
+                parts.append(self.during(a, b).max(axis=0))
+        reduced: Ints = np.maximum.reduce(parts)
+        return reduced
+
+
+def timeline(losses: Iterable[Loss], adcodes: Sequence[str], *, until: datetime) -> Timeline:
     """Add up losses over time, up to `until` (later instants are not yet).
 
-    Rows of the last axis but one follow `adcodes`, with one more for what lies outside the city;
-    the order of `losses` never matters.
+    The order of `losses` never matters; what is in none of `adcodes` lies outside the city.
     """
-    codes = tuple(adcodes)
-    index: Mapping[str | None, int] = {code: i for i, code in enumerate(codes)}
-    steps: list[tuple[datetime, int, int, int, bool]] = []
+    index: Mapping[str | None, int] = {code: i for i, code in enumerate(adcodes)}
+    instants: list[datetime] = []
+    places: list[int] = []
+    amounts: list[tuple[int, int, int, int]] = []
     for loss in losses:
         if loss.since > until or (loss.until is not None and loss.until <= loss.since):
             continue
-        place = index.get(loss.adcode, len(codes))
-        steps.append((loss.since, place, loss.load_kw, loss.customers, loss.main_grid))
+        place, main = index.get(loss.adcode, len(adcodes)), int(loss.main_grid)
+        load, customers = loss.load_kw, loss.customers
+        instants.append(loss.since)
+        places.append(place)
+        amounts.append((load, customers, load * main, customers * main))
         if loss.until is not None and loss.until <= until:
-            steps.append((loss.until, place, -loss.load_kw, -loss.customers, loss.main_grid))
-    instants = sorted({s[0] for s in steps})
-    lost = np.zeros((len(instants), len(codes) + 1, len(QUANTITIES)), np.int64)
-    position = {instant: i for i, instant in enumerate(instants)}
-    for instant, place, load, customers, main in steps:
-        row = lost[position[instant], place]
-        row += (load, customers, load * main, customers * main)
-    return Timeline(tuple(instants), codes, lost.cumsum(axis=0))
+            instants.append(loss.until)
+            places.append(place)
+            amounts.append((-load, -customers, -load * main, -customers * main))
+    if not instants:
+        return Timeline((), adcodes)
+    ordered = sorted(set(instants))
+    position = {instant: i for i, instant in enumerate(ordered)}
+    at = np.array([position[instant] for instant in instants], np.int64)
+    return Timeline(ordered, adcodes, (at, np.array(places, np.int64), np.array(amounts, np.int64)))
 
 
 def down_intervals(
@@ -132,12 +197,14 @@ def down_intervals(
     """When a facility was down, from its observations `(observed_at, state, event_id)`.
 
     Among observations of one instant the graver state wins (up < unknown < degraded < down), then
-    the greater `event_id`. Before the first observation it is in its state at import, from `since`.
+    the greater `event_id`. Before the first observation it is in its state at import, from `since`,
+    unless it was observed earlier.
     """
     gravity = {"up": 0, "unknown": 1, "degraded": 2, "down": 3}
     ordered = sorted(observations, key=lambda o: (o[0], gravity[o[1]], o[2]))
     intervals: list[tuple[datetime, datetime | None]] = []
-    down_since = since if state_at_import == "down" else None
+    at_first = not ordered or since < ordered[0][0]
+    down_since = since if state_at_import == "down" and at_first else None
     for i, (instant, state, _) in enumerate(ordered):
         if i + 1 < len(ordered) and ordered[i + 1][0] == instant:
             continue
@@ -177,45 +244,56 @@ class WorstMoment:
 
     opened_at: datetime
     at: datetime
+    main_load_kw: int
     assessment: dict[str, Any]
+
+    @property
+    def rank(self) -> tuple[int, int, datetime]:
+        """Less is graver: the level, then the greater loss of the main grid, then the earlier."""
+        return (self.assessment["level"] or 9, -self.main_load_kw, self.at)
 
 
 def worst_moment(
     line: Timeline,
     since: datetime | None,
     assess: Callable[[Ints], dict[str, Any]],
+    *,
+    until: datetime | None = None,
+    before: WorstMoment | None = None,
 ) -> WorstMoment | None:
     """The gravest moment of the event that began after `since`; None while nothing was lost.
 
     `assess` grades one instant's losses, shape (districts + 1, quantities); more losses must never
     give a lighter level, for a span of instants is judged by all its maxima together, and divided
     only while that may be graver than any instant found. Ties go to the greater loss of the main
-    grid, then to the earlier instant.
+    grid, then to the earlier instant. Only instants before `until` count (None: all). `before` is
+    the gravest moment of the same event until `since`: the answer is then that of both together.
     """
     if not line.instants:
-        return None
+        return before
     after = since or line.instants[0]
     # What was still lost at the close belongs to the new event from the close on.
     first = max(bisect_right(line.instants, after) - 1, 0)
-    lost, instants = line.lost[first:], list(line.instants[first:])
-    instants[0] = max(instants[0], after)
-    losing = lost.any(axis=(1, 2))
+    end = len(line.instants) if until is None else bisect_left(line.instants, until)
+    losing = line.losing[first:end]
     if not losing.any():
-        return None
-    opened = int(losing.argmax())
-    lost, instants = lost[opened:], instants[opened:]
-    main_load = lost[:, :, QUANTITIES.index("main_load_kw")].sum(axis=1)
+        return before
+    first += int(losing.argmax())
+    opened_at = before.opened_at if before else max(line.instants[first], after)
 
     def bound(low: int, high: int) -> tuple[int, int, int, int, dict[str, Any]]:
         """No instant of the span `[low, high)` comes before this; one alone is exactly this."""
-        together = assess(lost[low:high].max(axis=0))
-        return (together["level"] or 9, -int(main_load[low:high].max()), low, high, together)
+        together = assess(line.most(low, high))
+        main_load_kw = int(line.main_load_kw[low:high].max())
+        return (together["level"] or 9, -main_load_kw, low, high, together)
 
-    spans = [bound(0, len(instants))]
+    spans = [bound(first, end)]
     while True:
-        *_, low, high, found = heappop(spans)
+        level, main_load, low, high, found = heappop(spans)
+        if before is not None and (level, main_load) >= before.rank[:2]:
+            return before
         if high - low == 1:
-            return WorstMoment(instants[0], instants[low], found)
+            return WorstMoment(opened_at, max(line.instants[low], after), -main_load, found)
         middle = (low + high) // 2
         heappush(spans, bound(low, middle))
         heappush(spans, bound(middle, high))

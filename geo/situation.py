@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from geo.grade import assess, district_levels, next_clock_change, worst_of
-from geo.power import QUANTITIES, Ints, Loss, Supply, WorstMoment, timeline, worst_moment
+from geo.power import Loss, Supply
+from geo.power_event import Earlier, PowerEvent, PowerView, Settled, graver
 from geo.rules import RulePack
 from geo.split import split_by_weights
 
@@ -41,7 +42,8 @@ class Known:
     `districts`: adcode, name, name_en, population, area_m2. `units`: code, name, kind, adcodes.
     `counts`: one row per kind × operator × adcode × unit (null outside) with COUNTS; where a return
     is the source of an operator's kind its totals stand there instead of the sites'.
-    `silent`: operators from whom nothing was heard in time. `supply`: per (adcode, main_grid).
+    `silent`: operators from whom nothing was heard in time. `supply`: per (adcode, main_grid), now;
+    `supply_earlier`, `event_settled`, `settle_at`: see `geo.power_event.PowerEvent`.
     `incidents`: open ones, each with incident_id, plan, adcode, unit, facts. `area_share`:
     kind → adcode → (any, all). `sources`: what each operator's figures rest on, as shown.
     """
@@ -53,7 +55,10 @@ class Known:
     silent: frozenset[str] = frozenset()
     supply: Mapping[tuple[str | None, bool], Supply] = field(default_factory=dict)
     losses: Sequence[Loss] = ()
+    supply_earlier: Sequence[Earlier] = ()
     event_after: datetime | None = None
+    event_settled: Settled | None = None
+    settle_at: Sequence[datetime] = ()
     incidents: Sequence[Mapping[str, Any]] = ()
     declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     area_share: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
@@ -72,6 +77,7 @@ class Situation:
     plans: dict[str, dict[str, Any]]
     districts: list[dict[str, Any]]
     next_clock_at: datetime | None
+    settled: list[Settled] = field(default_factory=list)
 
     def levels(self) -> dict[str, int | None]:
         """The level of each plan."""
@@ -83,22 +89,32 @@ def situation(known: Known, packs: Sequence[RulePack], floor: NoiseFloor) -> Sit
     plans: dict[str, dict[str, Any]] = {}
     levels: dict[str, dict[str, int | None]] = {}
     wake: list[datetime] = []
-    power = _PowerView(known)
+    event = PowerEvent(
+        known.adcodes,
+        known.supply,
+        known.losses,
+        now=known.now,
+        after=known.event_after,
+        earlier=known.supply_earlier,
+        settled=known.event_settled,
+        settle_at=known.settle_at,
+    )
     for pack in packs:
         declared = known.declared.get(pack.plan, {})
         groups = pack.schema.groups
         if "districts" in groups and "facilities_total" in groups["districts"].facts:
             plans[pack.plan], levels[pack.plan] = _by_facilities(known, pack, declared, floor)
         elif "districts" in groups:
-            plans[pack.plan], levels[pack.plan] = _by_supply(known, pack, declared, power)
+            plans[pack.plan], levels[pack.plan] = event.graded(pack, declared)
         else:
             plans[pack.plan], levels[pack.plan], instants = _by_incident(known, pack)
             wake += instants
     return Situation(
         units=known.units,
         plans=plans,
-        districts=_district_rows(known, levels, power),
+        districts=_district_rows(known, levels, event.view),
         next_clock_at=min(wake, default=None),
+        settled=event.settled(),
     )
 
 
@@ -116,7 +132,7 @@ def _by_facilities(
     by_district: dict[str, int | None] = {}
     for code, level in by_unit.items():
         for adcode in host.get(code, [code]):
-            by_district[adcode] = _graver(by_district.get(adcode), level)
+            by_district[adcode] = graver(by_district.get(adcode), level)
     return assessment, by_district
 
 
@@ -157,102 +173,6 @@ def _below_floor(
     )
 
 
-# --- supply per district (power) --------------------------------------------------------------
-
-
-class _PowerView:
-    """Supply and losses per district: rows are adcodes and, last, what lies outside the city."""
-
-    def __init__(self, known: Known) -> None:
-        self.adcodes = known.adcodes
-        self.line = timeline(known.losses, self.adcodes, until=known.now)
-        shape = (len(self.adcodes) + 1, len(QUANTITIES))
-        self.supplied = np.zeros(shape, np.int64)
-        self.unknown = np.zeros(shape, np.int64)
-        index = {code: i for i, code in enumerate(self.adcodes)}
-        for (adcode, main), s in known.supply.items():
-            row = index.get(adcode or "", len(self.adcodes))
-            self.supplied[row] += (s.load_kw, s.customers, s.load_kw * main, s.customers * main)
-            lost = (s.load_unknown_kw, s.customers_unknown)
-            self.unknown[row] += (*lost, lost[0] * main, lost[1] * main)
-        self.lost = self.line.at_end()
-
-    def supply_of(self, i: int, lost: Ints | None = None) -> Supply:
-        """Every supplier's figures of the i-th district."""
-        load, customers, _, _ = (int(v) for v in self.supplied[i])
-        shed, out, _, _ = (int(v) for v in (self.lost if lost is None else lost)[i])
-        dark, blind, _, _ = (int(v) for v in self.unknown[i])
-        return Supply(load, shed, dark, customers, out, blind).capped()
-
-    def city(self, lost: Ints) -> Supply:
-        """The main grid's figures over the whole city, what lies outside included."""
-        _, _, load, customers = (int(v) for v in self.supplied.sum(axis=0))
-        capped = np.minimum(lost, self.supplied) if lost.size else lost
-        _, _, shed, out = (int(v) for v in capped.sum(axis=0))
-        _, _, dark, blind = (int(v) for v in self.unknown.sum(axis=0))
-        return Supply(load, shed, dark, customers, out, blind).capped()
-
-    def facts(self, lost: Ints, *, worst: bool = False) -> dict[str, Any]:
-        """The plan's facts for one instant's losses; with `worst`, unknown counts as lost."""
-
-        def shown(supply: Supply) -> dict[str, Any]:
-            s = supply.if_unknown_is_lost() if worst else supply
-            return {
-                "load_mw": s.load_kw / 1000,
-                "load_shed_mw": s.load_shed_kw / 1000,
-                "customers": s.customers,
-                "customers_out": s.customers_out,
-            }
-
-        return {
-            "city": shown(self.city(lost)),
-            "districts": [
-                {"adcode": code, **shown(self.supply_of(i, lost))}
-                for i, code in enumerate(self.adcodes)
-            ],
-        }
-
-
-def _by_supply(
-    known: Known, pack: RulePack, declared: Mapping[str, Any], power: _PowerView
-) -> tuple[dict[str, Any], dict[str, int | None]]:
-    """The recorded level is the worst simultaneous moment of the event; `current` is now."""
-
-    def graded(lost: Ints) -> dict[str, Any]:
-        return assess(pack, {**declared, **power.facts(lost)}, now=known.now)
-
-    current = graded(power.lost)
-    at_most = assess(pack, {**declared, **power.facts(power.lost, worst=True)}, now=known.now)
-    worst = worst_moment(power.line, known.event_after, graded)
-    assessment = dict(worst.assessment if worst else current)
-    assessment["bounds"] = {
-        "at_least": assessment["level"],
-        "at_most": _graver(assessment["level"], at_most["bounds"]["at_most"]),
-    }
-    assessment["current"] = {
-        k: current[k] for k in ("level", "label", "severity", "colour", "facts")
-    }
-    assessment["event"] = _event(worst, power)
-    return assessment, district_levels(pack, current["facts"], known.now)
-
-
-def _event(worst: WorstMoment | None, power: _PowerView) -> dict[str, Any] | None:
-    if worst is None:
-        return None
-    city = power.city(power.lost)
-    return {
-        "opened_at": worst.opened_at.isoformat(),
-        "worst_at": worst.at.isoformat(),
-        "basis": {
-            "load": "sum of the load of supply facilities in force",
-            "city": "main grid",
-            "districts": "every supplier",
-            "load_mw": city.load_kw / 1000,
-            "customers": city.customers,
-        },
-    }
-
-
 # --- one incident at a time (special equipment) -----------------------------------------------
 
 
@@ -275,7 +195,7 @@ def _by_incident(
         if changes_at is not None:
             instants.append(changes_at)
         for adcode in where:
-            by_district[adcode] = _graver(by_district.get(adcode), one["level"])
+            by_district[adcode] = graver(by_district.get(adcode), one["level"])
     if not assessments:
         return _nothing(pack), by_district, instants
     worst = worst_of(assessments)
@@ -301,7 +221,7 @@ def _nothing(pack: RulePack) -> dict[str, Any]:
 
 
 def _district_rows(
-    known: Known, levels: Mapping[str, Mapping[str, int | None]], power: _PowerView
+    known: Known, levels: Mapping[str, Mapping[str, int | None]], power: PowerView
 ) -> list[dict[str, Any]]:
     kinds = sorted(known.counts["kind"].unique())
     sums = known.counts.groupby(["adcode", "kind"], sort=False)[list(COUNTS)].sum()
@@ -373,11 +293,6 @@ def _affected(
     if population is None or not power:
         return None
     return int(np.floor(population * max(power) + 0.5))
-
-
-def _graver(a: int | None, b: int | None) -> int | None:
-    levels = [v for v in (a, b) if v is not None]
-    return min(levels) if levels else None
 
 
 # --- returns ----------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from data.rulepacks import load_packs
 from geo.grade import assess
-from geo.power import Ints, Loss, Supply, down_intervals, minus, timeline, worst_moment
-from geo.situation import Known, _PowerView
+from geo.power import Ints, Loss, Supply, Timeline, down_intervals, minus, timeline, worst_moment
+from geo.power_event import PowerEvent, PowerView
 
 POWER = load_packs().current("power-outage-2021")
 A, B, C = "500101", "500102", "500103"
@@ -23,7 +23,7 @@ CODES = (A, B, C)
 START = datetime(2026, 7, 1, tzinfo=UTC)
 NOW = START + timedelta(hours=24)
 #: Each district 100 MW and 1 000 customers of the main grid, and 20 MW of another supplier.
-SUPPLY = {
+SUPPLY: dict[tuple[str | None, bool], Supply] = {
     **{(code, True): Supply(load_kw=100_000, customers=1_000) for code in CODES},
     **{(code, False): Supply(load_kw=20_000, customers=200) for code in CODES},
 }
@@ -46,23 +46,23 @@ def loss(
     return Loss(adcode, main, int(mw * 1000), customers, at(since), end)
 
 
-def view(losses: Sequence[Loss]) -> _PowerView:
-    known = Known(
-        districts=[{"adcode": code, "name": code} for code in CODES],
-        units=[],
-        counts=None,  # type: ignore[arg-type]  # power needs no counts
-        now=NOW,
-        supply=SUPPLY,
-        losses=losses,
-    )
-    return _PowerView(known)
+def event(losses: Sequence[Loss], **more: Any) -> PowerEvent:
+    return PowerEvent(CODES, SUPPLY, losses, **({"now": NOW} | more))
+
+
+def view(losses: Sequence[Loss]) -> PowerView:
+    return event(losses).view
+
+
+def every_moment(line: Timeline) -> Ints:
+    return line.during(0, len(line.instants))
 
 
 def worst(losses: Sequence[Loss], since: float | None = None) -> Any:
-    power = view(losses)
+    power = event(losses)
 
     def graded(lost: Ints) -> dict[str, Any]:
-        return assess(POWER, power.facts(lost), now=NOW)
+        return assess(POWER, power.view.facts(lost), now=NOW)
 
     return worst_moment(power.line, None if since is None else at(since), graded)
 
@@ -115,9 +115,9 @@ def test_what_ends_later_than_now_is_still_lost() -> None:
 
 
 def test_a_loss_outside_the_city_belongs_to_the_main_grid_and_to_no_district() -> None:
-    power = view([loss(None, 40, 1), loss("510100", 2, 1)])
-    assert power.lost[-1].tolist() == [42_000, 0, 42_000, 0]
-    assert all(power.supply_of(i).load_shed_kw == 0 for i in range(3))
+    power = event([loss(None, 40, 1), loss("510100", 2, 1)])
+    assert power.view.lost[-1].tolist() == [42_000, 0, 42_000, 0]
+    assert all(power.view.supply_of(i).load_shed_kw == 0 for i in range(3))
 
 
 def test_city_figures_take_the_main_grid_and_district_figures_every_supplier() -> None:
@@ -289,24 +289,25 @@ def test_the_worst_moment_is_the_worst_of_all_and_never_graver_than_all_maxima_t
     assert worst(shuffled, since) == found
 
     power = view(losses)
-    instants = list(power.line.instants)
+    line = event(losses).line
+    instants, lost = list(line.instants), every_moment(line)
     after = at(since) if since is not None else (instants[0] if instants else NOW)
     inside = [
         i
         for i, instant in enumerate(instants)
         if instant >= after or i + 1 == len(instants) or instants[i + 1] > after
     ]
-    inside = [i for i in inside if power.line.lost[i].any()]
+    inside = [i for i in inside if lost[i].any()]
     if not inside:
         assert found is None
         return
-    every = {i: assess(POWER, power.facts(power.line.lost[i]), now=NOW) for i in inside}
-    main = {i: int(power.line.lost[i, :, 2].sum()) for i in inside}
+    every = {i: assess(POWER, power.facts(lost[i]), now=NOW) for i in inside}
+    main = {i: int(lost[i, :, 2].sum()) for i in inside}
     best = min(inside, key=lambda i: (every[i]["level"] or 9, -main[i], i))
     assert found.assessment == every[best]
     assert found.at == max(instants[best], after)
     assert found.opened_at == max(instants[inside[0]], after)
-    together = assess(POWER, power.facts(power.line.lost[inside].max(axis=0)), now=NOW)
+    together = assess(POWER, power.facts(lost[inside].max(axis=0)), now=NOW)
     assert rank(found) >= (together["level"] or 9)
 
 
@@ -327,7 +328,7 @@ def test_the_step_function_is_the_sum_of_what_holds_at_each_instant(losses: list
                 row = expected[CODES.index(one.adcode) if one.adcode else 3]
                 main = int(one.main_grid)
                 row += (one.load_kw, one.customers, one.load_kw * main, one.customers * main)
-        assert (line.lost[i] == expected).all()
+        assert (line.during(i, i + 1)[0] == expected).all()
 
 
 def test_thousands_of_moments_are_graded_by_their_spans_and_not_one_by_one() -> None:
@@ -336,15 +337,17 @@ def test_thousands_of_moments_are_graded_by_their_spans_and_not_one_by_one() -> 
     for _ in range(3_000):
         since = source.uniform(0, 20)
         losses.append(loss(source.choice(CODES), 0.2, since, since + source.uniform(0.1, 2)))
-    power = view(losses)
+    power, line = view(losses), event(losses).line
     graded: list[Ints] = []
 
     def count(lost: Ints) -> dict[str, Any]:
         graded.append(lost)
         return assess(POWER, power.facts(lost), now=NOW)
 
-    found = worst_moment(power.line, None, count)
+    found = worst_moment(line, None, count)
     assert found is not None
-    levels = {assess(POWER, power.facts(m), now=NOW)["level"] or 9 for m in power.line.lost[::97]}
+    levels = {
+        assess(POWER, power.facts(m), now=NOW)["level"] or 9 for m in every_moment(line)[::97]
+    }
     assert (found.assessment["level"] or 9) <= min(levels)
     assert len(graded) < 400
