@@ -112,6 +112,7 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/v1/incidents/{incident_id}/history", KNOWS_INCIDENTS),
     rule("POST", "/v1/incidents/{incident_id}/merge", roles("commander"), body=MIB),
     rule("POST", "/v1/incidents/{incident_id}/unmerge", roles("commander"), body=MIB),
+    rule("POST", "/v1/incidents/{incident_id}/distinct", SENDS_INCIDENTS, body=MIB),
     rule("PATCH", "/v1/incidents/{incident_id}", roles("field", "commander"), body=MIB),
     rule(
         "POST",

@@ -1,7 +1,7 @@
 """Which incidents are probably the same accident, reported twice; a person decides.
 
 Two are, if they are of one plan and kind, near in place and time (`IncidentSettings`), or name the
-same work order of the hotline.
+same work order of the hotline; unless somebody has said that they are two (`mark_distinct`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ _LISTABLE = """
  AND (:everywhere OR i.adcode = ANY (CAST(:districts AS text[])) OR i.account = :account)
  AND (SELECT state FROM incident_revision n WHERE n.incident_id = i.incident_id
    ORDER BY version DESC LIMIT 1) NOT IN ('rejected', 'duplicate')
+ AND NOT EXISTS (SELECT 1 FROM incident_distinct x
+   WHERE x.incident_id = least(i.incident_id, me.incident_id)
+   AND x.other = greatest(i.incident_id, me.incident_id))
 """
 #: The index walks outwards from the place within the box, so that a thousand reports of one spot
 #: cost no more than the few that are listed.

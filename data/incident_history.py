@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
 from data.database import reading
+from data.incident_distinct import distinct_from
 from data.incident_states import casualty_notice, changed_facts
 from data.incidents import ONE, READS_REPORTERS, set_reader
 from geo.errors import NotFound
@@ -50,6 +51,7 @@ def incident_history(
             "incident_id": str(incident_id),
             "versions": _versions(row.plan, row.occurred_at, revisions, lang),
             "duplicates": merged_into(connection, incident_id),
+            "distinct": distinct_from(connection, incident_id),
         }
         if account.role in READS_REPORTERS:
             answer["conflicts"] = [

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from data.accounts import Account
 from data.database import Write, writing
 from data.fields import Fields, require_object
+from data.incident_distinct import forget_distinct
 from data.incident_history import merged_into
 from data.incident_submission import StoredIncident, insert_revision
 from data.incidents import ONE, IncidentSettings, answer_of, set_reader
@@ -97,6 +98,8 @@ def merge_incident(
                 _check_pair(connection, row, _require(connection, merge.into, account))
                 state = "duplicate"
             _add(write, row, account, merge, state)
+            if merge.into is not None:
+                forget_distinct(connection, incident_id, merge.into)
             write.kind = "incident"
             write.detail = {
                 "incident_id": str(incident_id),

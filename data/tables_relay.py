@@ -22,6 +22,18 @@ from data.tables import CODE, TIME, _batch, metadata
 
 EMERGENCY_LINES = ("110", "119", "120", "122")
 
+#: Pairs that a person found to be two accidents, the smaller id first; a merge takes one back.
+incident_distinct = Table(
+    "incident_distinct",
+    metadata,
+    Column("incident_id", ForeignKey("incident.incident_id"), primary_key=True),
+    Column("other", ForeignKey("incident.incident_id"), primary_key=True, index=True),
+    _batch(index=True),
+    Column("account", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    CheckConstraint("incident_id < other", name="order"),
+)
+
 #: Which incidents were made from a work order: the first, and later ones that name it again.
 hotline_order = Table(
     "hotline_order",

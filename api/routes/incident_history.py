@@ -12,6 +12,7 @@ from api.answers import json_answer
 from api.deps import Body, Caller, LangDep, ServicesDep
 from api.routing import make_router
 from api.strict_json import parse_json
+from data.incident_distinct import mark_distinct, read_distinction
 from data.incident_history import incident_history
 from data.incident_merge import Merge, merge_incident, read_merge, read_unmerge
 
@@ -59,6 +60,20 @@ def unmerge(
 ) -> Response:
     """The incident has the state again that it had before it was merged."""
     return _merged(services, account, incident_id, body, lang, read_unmerge)
+
+
+@router.post(
+    "/v1/incidents/{incident_id}/distinct",
+    summary="Say that two incidents are two accidents",
+    openapi_extra=_described(
+        {"other": "0190b7a2-3c4d-7e5f-8a6b-1c2d3e4f5a6b", "reason": "是两起事故"}
+    ),
+)
+def distinct(services: ServicesDep, account: Caller, incident_id: UUID, body: Body) -> Response:
+    """Neither is the other's probable duplicate any more; merging them takes it back."""
+    given = read_distinction(parse_json(body))
+    found = mark_distinct(services.engine, incident_id, given, body=body, account=account)
+    return json_answer(found)
 
 
 def _merged(

@@ -24,6 +24,12 @@ CREATE POLICY scope ON hotline_order TO yutu_app USING (
 CREATE POLICY scope ON hotline_notice TO yutu_app USING (
     EXISTS (SELECT 1 FROM hotline_order o WHERE o.order_number = hotline_notice.order_number)
 );
+ALTER TABLE incident_distinct ENABLE ROW LEVEL SECURITY;
+CREATE POLICY scope ON incident_distinct TO yutu_app USING (
+    EXISTS (SELECT 1 FROM incident i WHERE i.incident_id = incident_distinct.incident_id)
+    AND EXISTS (SELECT 1 FROM incident i WHERE i.incident_id = incident_distinct.other)
+);
+GRANT SELECT, INSERT, DELETE ON incident_distinct TO yutu_app;
 GRANT SELECT, INSERT ON hotline_order, hotline_notice TO yutu_app;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO yutu_app;
 """
@@ -46,6 +52,27 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_incident_revision_duplicate_of"), "incident_revision", ["duplicate_of"]
     )
+    op.create_table(
+        "incident_distinct",
+        sa.Column("incident_id", sa.UUID(), nullable=False),
+        sa.Column("other", sa.UUID(), nullable=False),
+        sa.Column("batch_id", sa.BigInteger(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.CheckConstraint("incident_id < other", name=op.f("ck_incident_distinct_order")),
+        sa.ForeignKeyConstraint(
+            ["batch_id"], ["batch.id"], name=op.f("fk_incident_distinct_batch_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["incident_id"], ["incident.incident_id"], name=op.f("fk_incident_distinct_incident_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["other"], ["incident.incident_id"], name=op.f("fk_incident_distinct_other")
+        ),
+        sa.PrimaryKeyConstraint("incident_id", "other", name=op.f("pk_incident_distinct")),
+    )
+    op.create_index(op.f("ix_incident_distinct_batch_id"), "incident_distinct", ["batch_id"])
+    op.create_index(op.f("ix_incident_distinct_other"), "incident_distinct", ["other"])
     op.create_table(
         "hotline_order",
         sa.Column("order_number", sa.Text(collation="C"), nullable=False),
