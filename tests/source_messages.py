@@ -58,7 +58,7 @@ SINKS: dict[str, tuple[int, str]] = {
 }
 #: Names of members handed on beside a text, and what is only put in.
 CHINESE = re.compile("[\u4e00-\u9fff]")
-NO_TEXT = re.compile(r"[\0\s.,:;]*|[a-z_]+")
+NO_TEXT = re.compile(r"[\0\s.,:;]*|[a-z_/]+")
 #: Functions whose texts are told where they are called.
 TOLD = ("reasons_not_ready", "overdue", "unbuilt", "_in_own_thread")
 HELD = "\0"  # where an f-string puts something in
