@@ -28,7 +28,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.database import reading
 from data.divisions import districts_frame
-from geo.coverage_grid import CoverageGrid
+from geo.coverage_grid import CoverageGrid, GivenUp
 from geo.errors import InvalidInput
 
 #: Grids in memory beside those of the newest situation. With 460 000 base stations one is 120 MB.
@@ -37,6 +37,8 @@ FILES_KEPT = 16
 #: Past moments waiting for their grid; a longer queue forgets its oldest.
 PAST_WAITING = 6
 RETRY_S = 5.0
+#: How long stopping waits for the district at hand.
+STOP_S = 0.5
 
 log = structlog.get_logger()
 
@@ -52,6 +54,11 @@ class Wanted:
     through: int
     backdated: datetime | None
     learnt: int
+
+    @property
+    def any_facility(self) -> bool:
+        """Whether the inventory ever had a facility of the kind."""
+        return self.through > 0 or self.backdated is not None
 
 
 @dataclass(frozen=True)
@@ -209,7 +216,7 @@ class CoverageStore:
             self._stopping = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join(timeout=2)
+            self._thread.join(timeout=STOP_S)
 
     @property
     def settled(self) -> bool:
@@ -257,6 +264,8 @@ class CoverageStore:
         while (wanted := self._await()) is not None:
             try:
                 coverage = self._cover(wanted)
+            except GivenUp:
+                return
             except Exception as error:  # outlives any fault of the database or of one grid
                 fault = {"error": type(error).__name__, "detail": str(error)[:300]}
                 log.warning("coverage_retries", kind=wanted.kind, **fault)
@@ -324,6 +333,9 @@ class CoverageStore:
         log.info("coverage_ready", kind=wanted.kind, facilities=len(pks), seconds=seconds)
         return Coverage(grid, pks, content)
 
+    def _given_up(self) -> bool:
+        return self._stopping
+
     def _load_or_build(
         self,
         content: str,
@@ -332,20 +344,22 @@ class CoverageStore:
         reach_m: float,
     ) -> CoverageGrid:
         if self._folder is None:
-            return CoverageGrid.build(facilities, districts, reach_m)
+            return CoverageGrid.build(facilities, districts, reach_m, given_up=self._given_up)
         path, grid = self._folder / f"{content}.npz", None
         try:
             with _alone(self._folder):
                 grid = _load(path, facilities)
                 if grid is None:
-                    grid = CoverageGrid.build(facilities, districts, reach_m)
+                    grid = CoverageGrid.build(
+                        facilities, districts, reach_m, given_up=self._given_up
+                    )
                     _sweep(self._folder)
                     grid.save(path)
         except (
             OSError
         ) as error:  # a full or read-only disk costs a rebuild after a restart, no more
             log.warning("coverage_not_stored", path=str(path), error=error.strerror)
-        return grid or CoverageGrid.build(facilities, districts, reach_m)
+        return grid or CoverageGrid.build(facilities, districts, reach_m, given_up=self._given_up)
 
 
 def content_of(facilities: gpd.GeoDataFrame, districts: gpd.GeoDataFrame, reach_m: float) -> str:

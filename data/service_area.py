@@ -99,7 +99,13 @@ class ServiceAreas:
         without a facility in force, or whose grid is not ready have no entry.
         """
         self._inventories.learn(connection)
-        wanted = [self._inventories.wanted(kind, version.id, sequence, at) for kind in self._kinds]
+        reported = _polygons(outages)[0]
+        wanted = [
+            one
+            for kind in self._kinds
+            if (one := self._inventories.wanted(kind, version.id, sequence, at)).any_facility
+            or (reported and kind in LOAD_KINDS)
+        ]  # of nothing there is no share, and no grid is made for it
         if at is None:
             coverages = self._store.live(wanted)
             with self._lock:

@@ -17,7 +17,7 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ _TURN = np.arctan((1 + np.sqrt(5)) / 2)
 _COS, _SIN = float(np.cos(_TURN)), float(np.sin(_TURN))
 _FORMAT = 1
 _DOWN, _UP = np.uint8(1), np.uint8(2)
+
+
+class GivenUp(Exception):  # no fault: whoever asked for a grid wants none any more
+    """A grid was given up while it was being made."""
 
 
 def samples_wanted(sites: int) -> int:
@@ -155,9 +159,11 @@ class CoverageGrid:
         *,
         samples_per_district: int | None = None,
         workers: int = 1,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> CoverageGrid:
         """From the facilities of one kind (EPSG:4326, `facility_id`, `network`, `adcode` if placed)
-        and the districts (EPSG:4326, `adcode`); `reach_m` in metres, infinity for no limit."""
+        and the districts (EPSG:4326, `adcode`); `reach_m` in metres, infinity for no limit.
+        Once `given_up` answers true, raises `GivenUp` before the next district."""
         if not reach_m > 0:
             raise InvalidInput("reach_m must be above zero")
         locator = DistrictLocator(districts)
@@ -170,6 +176,8 @@ class CoverageGrid:
         tables, counts, rasters, layouts = [], [], [], []
         used = 0
         for district, ground in enumerate(shapes.reindex(locator.adcodes)):
+            if given_up():
+                raise GivenUp
             own = groups.get(district, [])
             largest = max((group.stop - group.start for _, group in own), default=0)
             layout = SampleRaster.over(ground, samples_per_district or samples_wanted(largest))

@@ -514,3 +514,27 @@ def test_many_questions_about_the_past_do_not_keep_every_grid(
         when_ready(area, engine, at)
         assert len(area._store._ready) <= 2
     assert set(shares(area, engine)) == {"substation"}
+
+
+def test_nothing_is_computed_while_there_are_no_facilities(engine: Engine, areas: Areas) -> None:
+    area = areas(BOTH_KINDS, kept_in=None)
+    assert shares(area, engine) == {}
+    assert area.settled
+    time.sleep(0.2)
+    assert area.revision == 0
+    load_facilities(engine, substations())
+    shares(area, engine)
+    assert not area.settled
+
+
+def test_stopping_while_a_grid_is_made_takes_no_longer_than_a_district(
+    engine: Engine, areas: Areas
+) -> None:
+    load_facilities(engine, substations())
+    area = areas(kept_in=None)
+    shares(area, engine)
+    time.sleep(0.3)
+    started = time.monotonic()
+    area.stop()
+    assert time.monotonic() - started < 1.0
+    assert area.revision == 0
