@@ -9,7 +9,8 @@ from geoalchemy2 import alembic_helpers
 from sqlalchemy import create_engine
 
 import data.tables_relay
-import data.tables_reports  # noqa: F401  (both register their tables)
+import data.tables_reports
+import data.tables_teams  # noqa: F401  (all three register their tables)
 from data.tables import metadata
 
 
