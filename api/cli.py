@@ -7,7 +7,17 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from api.commands import account, assess, bench, demo, divisions, facilities, schema, service
+from api.commands import (
+    account,
+    assess,
+    bench,
+    demo,
+    divisions,
+    export,
+    facilities,
+    schema,
+    service,
+)
 from geo.errors import InvalidInput, YutuError
 
 FAULTS_SHOWN = 20
@@ -36,6 +46,7 @@ app = typer.Typer(
 app.command("run")(service.run_command)
 app.command("serve")(service.serve_command)
 app.command("assess")(assess.assess_command)
+app.command("export")(export.export_command)
 app.command("bench")(bench.bench_command)
 app.add_typer(schema.app, name="db")
 app.add_typer(account.app, name="account")
