@@ -18,7 +18,7 @@ from api import logs, problems
 from api.account_book import AccountBook
 from api.credentials import Gate
 from api.deps import Configuration, Services
-from api.parts import add_situation
+from api.parts import add_readers, add_situation
 from api.policy import POLICY, PolicyTable, Rule
 from api.request_log import RequestLog
 from api.routes import ROUTERS
@@ -40,7 +40,7 @@ NO_TELEMETRY = TelemetryConfig(
 )
 
 #: Called with the services of a process before they start; each adds its parts.
-EXTENSIONS: list[Callable[[Services], None]] = [add_situation]
+EXTENSIONS: list[Callable[[Services], None]] = [add_situation, add_readers]
 
 
 def create_app(

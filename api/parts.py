@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 
 from api.deps import Services
+from api.export_part import Exports
+from api.ogc_catalog import OgcCatalog
+from api.ogc_pool import ReaderPool
 from api.situations import Situations
 from data.builder import Builder
 from data.database import app_engine, reading
@@ -70,3 +73,18 @@ def unbuilt(services: Services, situations: Situations) -> str | None:
             " `yutu import districts --default` loads those shipped"
         )
     return "no situation has been built yet; ask again in some seconds"
+
+
+def add_readers(services: Services) -> None:
+    """Give a process the OGC API's connections and collections, and a place for exports."""
+    configuration = services.configuration
+    database = configuration.database
+    pool = ReaderPool(
+        configuration.database_url,
+        size=max(2, database.pool_size // 2),
+        statement_timeout_ms=database.statement_timeout_ms,
+        acquire_timeout_s=database.acquire_timeout_s,
+    )
+    services.add(pool)
+    services.add(OgcCatalog(pool))
+    services.add(Exports(configuration.paths.var / "exports"))

@@ -70,6 +70,17 @@ READS_INCIDENTS = roles("viewer", "field", "planner", "commander", "admin")
 SENDS_INCIDENTS = roles("field", "commander")
 KNOWS_INCIDENTS = roles("field", "planner", "commander", "admin")
 
+_OGC_COLLECTION = "/collections/{collectionId}"
+_OGC_TILES = f"{_OGC_COLLECTION}/tiles/{{tileMatrixSetId}}"
+#: Under /ogc. Which collections an account sees is decided there: `incidents` as for /v1/incidents.
+OGC_PATHS = (
+    *("", "/", "/conformance", "/collections", _OGC_COLLECTION, f"{_OGC_COLLECTION}/queryables"),
+    *(f"{_OGC_COLLECTION}/items", f"{_OGC_COLLECTION}/items/{{itemId:path}}"),
+    *("/tileMatrixSets", "/tileMatrixSets/{tileMatrixSetId}", f"{_OGC_COLLECTION}/tiles"),
+    *(_OGC_TILES, f"{_OGC_TILES}/{{z}}/{{x}}/{{y}}", f"{_OGC_TILES}/tilejson.json"),
+    f"{_OGC_TILES}/style.json",
+)
+
 POLICY: tuple[Rule, ...] = (
     # the service itself
     rule("GET", "/health", OPEN),
@@ -128,6 +139,10 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/v1/hotline/{order_number}", KNOWS_INCIDENTS),
     rule("POST", "/v1/hotline/{order_number}/told", roles("field", "commander"), body=MIB),
     rule("PUT", "/v1/plans/{plan}/facts", roles("commander"), body=MIB),
+    # OGC API: tipg's routes
+    *(rule("GET", f"/ogc{path}", ANY_ACCOUNT, page=True) for path in OGC_PATHS),
+    rule("GET", "/v1/export/{collection}.{format}", ANY_ACCOUNT),
+    rule("GET", "/tiles/facilities/{z}/{x}/{y}.mvt", ANY_ACCOUNT),
     # the rules
     rule("GET", "/v1/plans", ANY_ACCOUNT),
     rule("GET", "/v1/plans/{plan}", ANY_ACCOUNT),

@@ -8,6 +8,7 @@ from api.routes import (
     attachments,
     certificate,
     districts,
+    export,
     facilities,
     facts,
     field,
@@ -15,6 +16,7 @@ from api.routes import (
     hotline,
     incident_history,
     incidents,
+    ogc,
     openapi,
     outages,
     pages,
@@ -24,6 +26,7 @@ from api.routes import (
     situation,
     static,
     status,
+    tiles,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -44,6 +47,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     incident_history.router,
     hotline.router,
     facts.router,
+    ogc.router,
+    tiles.router,
+    export.router,
     openapi.router,
     static.router,
 )
