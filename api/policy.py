@@ -139,6 +139,10 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/v1/hotline/{order_number}", KNOWS_INCIDENTS),
     rule("POST", "/v1/hotline/{order_number}/told", roles("field", "commander"), body=MIB),
     rule("PUT", "/v1/plans/{plan}/facts", roles("commander"), body=MIB),
+    # Cursor on Target, and where teams are
+    rule("GET", "/v1/cot/incidents.xml", READS_INCIDENTS),
+    rule("POST", "/v1/cot", SENDS_INCIDENTS, body=MIB),
+    rule("GET", "/v1/teams", READS_INCIDENTS),
     # OGC API: tipg's routes
     *(rule("GET", f"/ogc{path}", ANY_ACCOUNT, page=True) for path in OGC_PATHS),
     rule("GET", "/v1/export/{collection}.{format}", ANY_ACCOUNT),

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from api.routes import (
     attachments,
     certificate,
+    cot,
     districts,
     export,
     facilities,
@@ -46,6 +47,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     attachments.router,
     incident_history.router,
     hotline.router,
+    cot.router,
     facts.router,
     ogc.router,
     tiles.router,
