@@ -27,7 +27,8 @@ STREAMS = {"/v1/situation/stream"}
 
 def filled(template: str) -> str:
     """The template with a value in each parameter."""
-    return template.replace("{path:path}", "x").replace("{", "").replace("}", "")
+    plain = template.replace("{path:path}", "x").replace(":path}", "}")
+    return plain.replace("{", "").replace("}", "")
 
 
 def matrix() -> list[tuple[Rule, str]]:
