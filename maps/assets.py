@@ -62,6 +62,7 @@ OWN_SCRIPTS = (
     "main.js",
     "points.js",
     "table.js",
+    "teams.js",
 )
 OWN_STYLES = ("map.css", "login.css", "field.css")
 OWN_OTHERS = ("field.webmanifest", "field-192.png", "field-512.png")

@@ -31,7 +31,11 @@ URLS: Mapping[str, str] = {
     "stream": "/v1/situation/stream",
 }
 # Layers over the districts: FeatureCollections, left out silently where the account may not read.
-LAYER_URLS: Mapping[str, str] = {"incidents": "/v1/incidents", "outages": "/v1/outages"}
+LAYER_URLS: Mapping[str, str] = {
+    "incidents": "/v1/incidents",
+    "outages": "/v1/outages",
+    "teams": "/v1/teams",
+}
 
 
 def render_page(

@@ -142,6 +142,11 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "state_active": ("处置中", "being dealt with"),
     "centre": ("中心城区", "Centre"),
     "centre_title": ("放大到中心城区", "Zoom to the centre of the city"),
+    "teams": ("队伍", "Teams"),
+    "teams_title": ("显示或隐藏队伍位置", "Show or hide where teams are"),
+    "team_stale": ("位置已过时", "position out of date"),
+    "legend_teams": ("队伍位置（{n}）", "Teams ({n})"),
+    "legend_teams_stale": ("其中位置已过时（{n}）", "of these out of date ({n})"),
     "outage": ("停电范围", "Outage"),
     "outage_planned": ("计划停电范围", "Planned outage"),
     # district card and table

@@ -24,7 +24,7 @@ from maps.situation_map import render_page
 #: Borders on the page may stray this far, in metres; neighbours keep a common one.
 DISPLAY_TOLERANCE_M = 400.0
 LANG_COOKIE = "yutu_lang"
-LAYERS = ["incidents", "outages"]
+LAYERS = ["incidents", "outages", "teams"]
 
 router = make_router("pages")
 
@@ -87,7 +87,7 @@ def _page(visit: Visit, plan: str | None) -> Response:
         user={"username": visit.account.username, "role": visit.account.role},
         csrf=visit.csrf,
         situation=orjson.loads(stored.body) if stored else None,
-        layers=LAYERS if visit.account.role in READS_INCIDENTS else LAYERS[1:],
+        layers=LAYERS if visit.account.role in READS_INCIDENTS else ["outages"],
     )
     return page_answer(page, request=visit.request)
 

@@ -7,7 +7,7 @@ export class Legend {
     Object.assign(this, { root, say, style });
   }
 
-  show(plan, measure, choropleth, { shown, extents }) {
+  show(plan, measure, choropleth, { shown, extents }, teams) {
     const { say } = this;
     const items = [];
     if (measure.source === "level") {
@@ -30,6 +30,10 @@ export class Legend {
     }
     if (shown) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch point" }), el("span", { text: say("legend_points") })));
     if (extents) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch extent" }), el("span", { text: say("legend_outages") })));
+    if (teams.shown) {
+      notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch team" }), el("span", { text: say("legend_teams", { n: teams.shown }) })));
+      if (teams.stale) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch team stale" }), el("span", { text: say("legend_teams_stale", { n: teams.stale }) })));
+    }
     replace(this.root, el("h3", { text: measure.label }), el("ul", {}, items), notes);
   }
 

@@ -9,6 +9,7 @@ import { IncidentList } from "./incidents.js";
 import { Legend } from "./legend.js";
 import { Points } from "./points.js";
 import { DistrictTable } from "./table.js";
+import { Teams } from "./teams.js";
 
 const page = JSON.parse(document.getElementById("yutu-page").textContent);
 const say = speaker(page.words);
@@ -72,10 +73,23 @@ const points = new Points({
   style: page.style,
   kinds: page.kinds,
   onChange: () => {
-    legend.show(state.plan, state.measure, choropleth, points);
+    showLegend();
     panel.show(state.situation?.plans?.[state.plan.id], state.plan);
   },
 });
+
+const teams = new Teams({
+  map,
+  url: page.urls.teams,
+  at: page.at,
+  say,
+  now: () => connection.now(),
+  onChange: showLegend,
+});
+
+function showLegend() {
+  if (state.plan) legend.show(state.plan, state.measure, choropleth, points, teams);
+}
 
 function fit() {
   map.invalidateSize({ animate: false });
@@ -157,7 +171,7 @@ function draw() {
   choropleth.paint(state.situation, state.plan, state.measure);
   // Raising a path moves it in the document, which drops the keyboard focus.
   if (active instanceof SVGElement && active.isConnected && document.activeElement !== active) active.focus({ preventScroll: true });
-  legend.show(state.plan, state.measure, choropleth, points);
+  showLegend();
   panel.show(state.situation?.plans?.[state.plan.id], state.plan);
   table.show(state.situation, state.plan);
   if (card.adcode && !card.root.contains(document.activeElement)) card.show(card.adcode, state.situation);
@@ -184,7 +198,9 @@ function onSituation(situation) {
   draw();
   drawSynthetic();
   drawTime();
-  if (!page.at) points.soon(); // outages come and go with the situation
+  if (page.at) return;
+  points.soon(); // outages come and go with the situation
+  teams.soon(); // and so do positions: every change is a situation
 }
 
 function onState(news) {
@@ -251,4 +267,6 @@ if (page.situation) onSituation(page.situation);
 setInterval(drawTime, 1000);
 connection.start();
 points.load();
+teams.load();
 setInterval(() => !page.at && points.load(), 60000);
+setInterval(() => !page.at && teams.draw(), 15000); // the clock alone makes them stale
