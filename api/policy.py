@@ -69,6 +69,8 @@ def rule(
 READS_INCIDENTS = roles("viewer", "field", "planner", "commander", "admin")
 SENDS_INCIDENTS = roles("field", "commander")
 KNOWS_INCIDENTS = roles("field", "planner", "commander", "admin")
+SUPPOSES = roles("planner", "commander", "admin")
+READS_SCENARIOS = roles("viewer", "planner", "commander", "admin")
 
 _OGC_COLLECTION = "/collections/{collectionId}"
 _OGC_TILES = f"{_OGC_COLLECTION}/tiles/{{tileMatrixSetId}}"
@@ -106,6 +108,15 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/v1/situation/stream", ANY_ACCOUNT),
     rule("GET", "/v1/districts", ANY_ACCOUNT),
     rule("GET", "/v1/districts/{adcode}", ANY_ACCOUNT),
+    # asking about regions
+    rule("POST", "/v1/regions/query", ANY_ACCOUNT, body=4 * MIB),
+    rule("POST", "/v1/scenarios/evaluate", SUPPOSES, body=4 * MIB),
+    rule("POST", "/v1/scenarios", SUPPOSES, body=4 * MIB),
+    rule("GET", "/v1/scenarios", READS_SCENARIOS),
+    rule("GET", "/v1/scenarios/compare", SUPPOSES),
+    rule("GET", "/v1/scenarios/{scenario_id}", READS_SCENARIOS),
+    rule("PATCH", "/v1/scenarios/{scenario_id}", SUPPOSES, body=MIB),
+    rule("DELETE", "/v1/scenarios/{scenario_id}", SUPPOSES),
     # the inventory
     rule("POST", "/v1/facilities/import", roles("planner", "admin"), body=IMPORT_BYTES_MAX),
     rule("GET", "/v1/facilities/template", roles("planner", "admin")),

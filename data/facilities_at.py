@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import shapely
 from sqlalchemy import Connection, text
 
 from data.database import sequence_at
@@ -112,3 +113,38 @@ PLACED = (
     " LEFT JOIN placement_division d"
     " ON d.placement_id = standing.placement_id AND d.version_id = :version"
 )
+
+
+def covered_supply(
+    connection: Connection,
+    moment: Moment,
+    version_id: int,
+    outages: Sequence[Mapping[str, Any]],
+    kinds: Sequence[str],
+) -> Sequence[Any]:
+    """Facilities of `kinds` that an open outage names or contains, as in `data.power`.
+
+    `outages`: with `open`, `facility_ids` and `geometry` (shapely, WGS-84, or None). Rows: pk,
+    facility_id, operator, state, main_grid, load_kw, customers, adcode, lon, lat.
+    """
+    current = [o for o in outages if o["open"]]
+    if not current or not kinds:
+        return []
+    shapes = [o["geometry"] for o in current if o["geometry"] is not None]
+    areas = [s for s in shapes if shapely.get_dimensions(s) == 2]
+    return standing(
+        connection,
+        moment,
+        "SELECT pk, standing.facility_id, standing.operator, CAST(state AS text) AS state,"
+        " main_grid, load_kw, customers, d.adcode, ST_X(geom) AS lon, ST_Y(geom) AS lat"
+        f" FROM standing {PLACED}",
+        "f.kind = ANY (:kinds) AND (f.facility_id = ANY (:named) OR EXISTS"
+        " (SELECT 1 FROM unnest(CAST(:areas AS text[])) AS a(h)"
+        " WHERE ST_Intersects(f.geom, ST_SetSRID(CAST(a.h AS geometry), 4326))))",
+        {
+            "kinds": list(kinds),
+            "named": sorted({one for o in current for one in o["facility_ids"]}),
+            "areas": [shapely.to_wkb(one, hex=True) for one in areas],
+            "version": version_id,
+        },
+    )

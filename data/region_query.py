@@ -22,7 +22,7 @@ from data.accounts import Account
 from data.counters import counters_at
 from data.database import CITY, reading, set_scope
 from data.divisions import districts_frame, version_at
-from data.facilities_at import PLACED, moment_asked, standing
+from data.facilities_at import PLACED, covered_supply, moment_asked, standing
 from data.incidents import open_incidents
 from data.outages import open_outages
 from data.rulepacks import RulePacks
@@ -253,33 +253,12 @@ def _covered_supply(
     kinds: Sequence[str],
 ) -> list[Any]:
     """Supply facilities in the region that a reported outage names or contains: they count only
-    through it. Rows: facility_id, operator, state, load_kw, customers, adcode, lon, lat."""
-    current = [o for o in outages if o["open"]]
-    if not current or not kinds:
-        return []
-    shapes = [o["geometry"] for o in current if o["geometry"] is not None]
-    areas = [s for s in shapes if shapely.get_dimensions(s) == 2]
-    rows = standing(
-        connection,
-        asked.moment,
-        "SELECT standing.facility_id, standing.operator, CAST(state AS text) AS state, load_kw,"
-        f" customers, d.adcode, ST_X(geom) AS lon, ST_Y(geom) AS lat FROM standing {PLACED}",
-        "f.kind = ANY (:kinds) AND (f.facility_id = ANY (:named) OR EXISTS"
-        " (SELECT 1 FROM unnest(CAST(:areas AS text[])) AS a(h)"
-        " WHERE ST_Intersects(f.geom, ST_SetSRID(CAST(a.h AS geometry), 4326))))",
-        {
-            "kinds": list(kinds),
-            "named": sorted({one for o in current for one in o["facility_ids"]}),
-            "areas": [shapely.to_wkb(one, hex=True) for one in areas],
-            "version": asked.version_id,
-        },
-    )
-    whole = set(asked.whole)
+    through it."""
+    rows = covered_supply(connection, asked.moment, asked.version_id, outages, kinds)
     if asked.region.geometry is None:
-        return [r for r in rows if r.adcode in whole]
+        return [r for r in rows if r.adcode in asked.whole]
     lon = np.array([r.lon for r in rows], float)
     lat = np.array([r.lat for r in rows], float)
-    shapely.prepare(asked.region.geometry)
     inside = shapely.intersects_xy(asked.region.geometry, lon, lat)
     return [r for r, is_in in zip(rows, inside, strict=True) if is_in]
 

@@ -1,0 +1,144 @@
+"""Regions and scenarios over HTTP: roles, refusals in time, nothing left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from data.database import app_engine
+from tests.api.conftest import assert_problem
+from tests.feeds import INSIDE, NANAN, SHAPINGBA, YUZHONG, facility, load_facilities
+
+Key = Callable[[str], dict[str, str]]
+QUERY, SCENARIOS = "/v1/regions/query", "/v1/scenarios"
+TWO = {"changes": [{"adcodes": [YUZHONG, NANAN], "kind": "base_station", "state": "down"}]}
+BOX = [[106.5, 29.5], [106.7, 29.5], [106.7, 29.6], [106.5, 29.6], [106.5, 29.5]]
+POLYGON = {"type": "Polygon", "coordinates": [BOX]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def inventory(database_url: str) -> None:
+    engine = app_engine(database_url)
+    rows = [
+        facility(f"B{adcode}-{i}", lon, lat, kind="base_station", operator="mobile")
+        for adcode, (lon, lat) in INSIDE.items()
+        for i in range(4)
+    ]
+    load_facilities(engine, rows)
+    engine.dispose()
+
+
+def levels(client: httpx.Client, key: Key) -> Any:
+    whole = client.get("/v1/situation", headers=key("viewer")).json()
+    return whole["sequence"], {plan: a["level"] for plan, a in whole["plans"].items()}
+
+
+def test_a_region_is_answered_with_every_member_of_the_contract(
+    client: httpx.Client, key: Key
+) -> None:
+    body = {"geometry": POLYGON, "crs": "WGS84"}
+    answer = client.post(QUERY, json=body, headers=key("planner"))
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["facilities"]["base_station"]["total"] == 8
+    assert sum(d["area_m2"] for d in found["districts"]) + found["outside_m2"] == pytest.approx(
+        found["area_m2"]
+    )
+    assert {"population", "load", "customers", "as_of", "sequence", "scope"} <= set(found)
+    assert found["incidents"] == found["outages"] == found["resources"] == []
+    own = client.post(QUERY, json=body, headers=key("field")).json()
+    assert own["facilities"]["base_station"]["total"] == 4
+    assert own["districts"] == found["districts"]
+    past = client.post(
+        QUERY, json={**body, "at": "2025-10-01T00:00:00+08:00"}, headers=key("planner")
+    )
+    assert past.json()["facilities"] == {}
+
+
+@pytest.mark.parametrize("vertices", [20_000, 50_000])
+def test_a_spiky_region_is_refused_within_a_second(
+    client: httpx.Client, key: Key, vertices: int
+) -> None:
+    angle = np.linspace(0, 2 * np.pi, vertices)
+    far = np.where(np.arange(vertices) % 2, 2.0, 0.5)
+    ring = np.column_stack([107 + far * np.cos(angle), 30 + far * np.sin(angle)]).tolist()
+    body = {"geometry": {"type": "Polygon", "coordinates": [ring]}, "crs": "WGS84"}
+    started = time.monotonic()
+    assert_problem(client.post(QUERY, json=body, headers=key("planner")), 413)
+    assert time.monotonic() - started < 1.5
+
+
+BOWTIE = {**POLYGON, "coordinates": [[BOX[0], BOX[2], BOX[1], BOX[3], BOX[0]]]}
+WRONG: dict[str, tuple[Any, str]] = {
+    "bowtie": ({"geometry": BOWTIE}, "crosses itself"),
+    "crs": ({"geometry": POLYGON, "crs": "EPSG:1"}, "not accepted"),
+    "misspelt": ({"geometry": POLYGON, "radius": 5}, "no member"),
+    "list": ([], "JSON object"),
+    "at": ({"geometry": POLYGON, "at": "yesterday"}, "offset"),
+    "future": ({"geometry": POLYGON, "at": "2999-01-01T00:00:00Z"}, "future"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_region_is_refused(client: httpx.Client, key: Key, name: str) -> None:
+    body, said = WRONG[name]
+    headers = {**key("planner"), "Accept-Language": "en"}
+    answer = assert_problem(client.post(QUERY, json=body, headers=headers), 422)
+    assert said in str(answer)
+    chinese = client.post(QUERY, json=body, headers={**key("planner"), "Accept-Language": "zh"})
+    assert said not in chinese.text
+
+
+def test_what_if_leaves_the_situation_as_it_is(client: httpx.Client, key: Key) -> None:
+    before = levels(client, key)
+    answer = client.post(f"{SCENARIOS}/evaluate", json=TWO, headers=key("planner"))
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert found["hypothetical"]["plans"]["communications-2024"]["level"] == 2
+    assert found["present"]["plans"]["communications-2024"]["level"] is None
+    assert found["assumed"][0]["text"].startswith("假设")
+    assert levels(client, key) == before
+    for role in ("viewer", "field", "utility"):
+        refused = client.post(f"{SCENARIOS}/evaluate", json=TWO, headers=key(role))
+        assert_problem(refused, 403)
+
+
+def test_kept_scenarios_are_shared_compared_and_retired(
+    client: httpx.Client, key: Key, owner: Engine
+) -> None:
+    before = levels(client, key)
+    body = {**TWO, "name": "两区基站全停"}
+    first = client.post(SCENARIOS, json=body, headers=key("planner"))
+    assert first.status_code == 201, first.text
+    assert client.post(SCENARIOS, json=body, headers=key("planner")).status_code == 200
+    other = {**body, "changes": [{**TWO["changes"][0], "adcodes": [SHAPINGBA]}]}
+    assert_problem(client.post(SCENARIOS, json=other, headers=key("planner")), 409)
+    second = client.post(SCENARIOS, json={**other, "name": "沙坪坝"}, headers=key("planner"))
+    a, b = first.json()["scenario_id"], second.json()["scenario_id"]
+    both = client.get(f"{SCENARIOS}/compare?a={a}&b={b}", headers=key("planner")).json()
+    change = both["difference"]["plans"]["communications-2024"]
+    assert (change["from"]["level"], change["to"]["level"]) == (2, 3)
+    assert_problem(client.get(f"{SCENARIOS}/{a}", headers=key("viewer")), 404)
+    edited = client.patch(f"{SCENARIOS}/{a}", json={"shared": True}, headers=key("planner"))
+    assert edited.json()["shared"] is True
+    seen = client.get(f"{SCENARIOS}/{a}", headers=key("viewer")).json()
+    assert seen["result"]["hypothetical"]["plans"]["communications-2024"]["level"] == 2
+    listed = client.get(SCENARIOS, headers=key("viewer")).json()["scenarios"]
+    assert [one["name"] for one in listed] == ["两区基站全停"]
+    assert_problem(client.delete(f"{SCENARIOS}/{a}", headers=key("commander")), 403)
+    assert client.delete(f"{SCENARIOS}/{a}", headers=key("planner")).status_code == 204
+    assert_problem(client.get(f"{SCENARIOS}/{a}", headers=key("planner")), 404)
+    assert levels(client, key) == before
+
+
+def test_a_scenario_of_something_misspelt_is_refused(client: httpx.Client, key: Key) -> None:
+    body = {**TWO, "hors": 6}
+    assert_problem(client.post(f"{SCENARIOS}/evaluate", json=body, headers=key("planner")), 422)
+    assert_problem(client.post(SCENARIOS, json=TWO, headers=key("planner")), 422)
+    assert_problem(client.get(f"{SCENARIOS}/nothing", headers=key("planner")), 422)
