@@ -75,6 +75,7 @@ def served(facilities: int, workers: int = 2) -> Iterator[Served]:
         _wait_ready(port, server, folder / "serve.log")
         credentials = json.loads(paths.credentials.read_text(encoding="utf-8"))
         keys = {name: one["api_key"] for name, one in credentials.items()}
+        _wait_settled(port, keys["viewer"])
         yield Served(port, keys, libpq_url(url), load_s)
     finally:
         if server is not None:
@@ -88,6 +89,22 @@ def served(facilities: int, workers: int = 2) -> Iterator[Served]:
         shutil.rmtree(folder, ignore_errors=True)
         if not any(base.iterdir()):
             base.rmdir()
+
+
+def _wait_settled(port: int, key: str) -> None:
+    """Area grids are made once after an inventory is loaded; a service in use has them."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/situation", headers={"X-API-Key": key}
+    )
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            districts = json.load(answer)["districts"]
+        shares = [kind["any"] for one in districts for kind in one["area_share"].values()]
+        if shares and None not in shares:
+            return
+        time.sleep(0.5)
+    raise RuntimeError("the area grids were not ready in time")
 
 
 def _free_port() -> int:
