@@ -15,16 +15,21 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types bench setup packages clean
+.PHONY: help run test test-interop check format lint types bench setup packages clean
 
 help: ## what each of these does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## set up what is missing and serve on http://127.0.0.1:8000 (PORT=, TLS=1, YUTU_DEMO=0)
 	@exec .venv/bin/yutu run $(ARGS)
 
 test: setup ## every test, browser tests included (ARGS="-k name" for some)
 	.venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+test-interop: SECTIONS = build base database test interop
+test-interop: setup ## QGIS, LibreOffice and GDAL open what is served (a gigabyte of packages)
+	.venv/bin/pytest -m interop -s tests/interop $(ARGS)
+	.venv/bin/pytest tests/api/test_gis_clients.py $(ARGS)
 
 check: format lint types ## format, lint and types
 

@@ -12,6 +12,7 @@ from api.situations import Situations
 from data.builder import Builder
 from data.database import app_engine, reading
 from data.divisions import version_at
+from data.facility_tiles import TileCache
 from data.service_area import ServiceAreas
 from geo.errors import NotFound
 
@@ -76,7 +77,7 @@ def unbuilt(services: Services, situations: Situations) -> str | None:
 
 
 def add_readers(services: Services) -> None:
-    """Give a process the OGC API's connections and collections, and a place for exports."""
+    """Give a process the OGC API's connections and collections, tiles, and a place for exports."""
     configuration = services.configuration
     database = configuration.database
     pool = ReaderPool(
@@ -87,4 +88,5 @@ def add_readers(services: Services) -> None:
     )
     services.add(pool)
     services.add(OgcCatalog(pool))
+    services.add(TileCache())
     services.add(Exports(configuration.paths.var / "exports"))

@@ -71,14 +71,14 @@ def write_export(
     `lang`: headers of CSV (names of the API unless `zh`) and XLSX (Chinese unless `en`).
     """
     check_format(suffix, export.wanted.crs)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         manifest = _WRITERS[suffix](export, part, lang)
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(path)
     finally:
-        for leftover in path.parent.glob(f".{path.name}.part*"):
+        for leftover in path.parent.glob(f".{path.stem}.part*"):
             leftover.unlink(missing_ok=True)
     return manifest
 

@@ -9,7 +9,9 @@ north-west; places beyond 85.0511° of latitude lie on no tile.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, text
@@ -72,6 +74,35 @@ SELECT ST_AsMVT(t, '{LAYER}', {EXTENT}, 'geom') FROM (
     ORDER BY floor(py * {CELLS}), floor(px * {CELLS})
 ) t
 """
+
+
+class TileCache:
+    """The last aggregated tiles of a process by ETag: many look at the same few of low zoom."""
+
+    def __init__(self, tiles_max: int = 256) -> None:
+        self._tiles: OrderedDict[str, bytes] = OrderedDict()
+        self._tiles_max = tiles_max
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Nothing runs."""
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    def get(self, etag: str, make: Callable[[], bytes]) -> bytes:
+        """The tile of that ETag, made if it is not known."""
+        with self._lock:
+            known = self._tiles.get(etag)
+            if known is not None:
+                self._tiles.move_to_end(etag)
+                return known
+        made = make()
+        with self._lock:
+            self._tiles[etag] = made
+            if len(self._tiles) > self._tiles_max:
+                self._tiles.popitem(last=False)
+        return made
 
 
 def check_tile(z: int, x: int, y: int) -> None:

@@ -10,7 +10,13 @@ from api.answers import REVALIDATE, has_etag
 from api.deps import Caller, ServicesDep
 from api.routing import make_router
 from data.facility_columns import KINDS
-from data.facility_tiles import check_tile, facility_tile, tiles_etag
+from data.facility_tiles import (
+    SINGLE_FROM_ZOOM,
+    TileCache,
+    check_tile,
+    facility_tile,
+    tiles_etag,
+)
 from geo.errors import Fault, InvalidInput
 
 router = make_router("tiles")
@@ -46,7 +52,11 @@ def tile(
     headers = {"ETag": etag, "Cache-Control": REVALIDATE}
     if has_etag(request, etag):
         return Response(status_code=304, headers=headers)
-    found = facility_tile(
-        services.engine, z, x, y, districts=account.districts, kind=kind, state=state
-    )
+
+    def make() -> bytes:
+        return facility_tile(
+            services.engine, z, x, y, districts=account.districts, kind=kind, state=state
+        )
+
+    found = services.get(TileCache).get(etag, make) if z < SINGLE_FROM_ZOOM else make()
     return Response(found, headers=headers, media_type=MVT)
