@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final, overload
 
-import geopandas
 import numpy as np
 import numpy.typing as npt
 import pyproj
@@ -177,6 +176,8 @@ def frame_to_wgs84(frame: Any, crs: str | None = None) -> Any:
     Both are weighed by `reconcile_crs`. The index and the other columns are kept. Raises
     `CrsError`, or `InvalidInput` with one fault per row that has a vertex out of range.
     """
+    import geopandas  # 60 MB that only frames need
+
     stated = None if frame.crs is None else name_of_crs(frame.crs)
     system = reconcile_crs(stated, crs)
     geometries = np.asarray(frame.geometry.array, dtype=object)

@@ -22,6 +22,7 @@ from data.database import app_engine, owner_engine
 from data.default_divisions import ensure_default_divisions
 from data.demo import load_demo
 from data.incidents import IncidentSettings
+from data.parse_settings import ParseSettings
 from data.settings import (
     DatabaseSettings,
     DemoSettings,
@@ -46,6 +47,7 @@ SETTINGS: tuple[type[Settings], ...] = (
     DemoSettings,
     SituationSettings,
     IncidentSettings,
+    ParseSettings,
 )
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \|", re.MULTILINE)
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
