@@ -6,10 +6,10 @@ the loss of supply is followed through what hangs on it (`geo.cascade`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import shapely
@@ -22,24 +22,14 @@ from data.outage_split import facilities_of, split_everywhere
 from data.outages import open_outages
 from data.rulepacks import RulePacks
 from data.scenario import Scenario, Selection
-from data.scenario_world import Standing, World, standing_rows
+from data.scenario_cascade import follow
+from data.scenario_world import STANDING_COLUMNS, Standing, World, standing_rows
 from data.settings import SituationSettings
 from data.situation import Shown, shown_at
-from geo.cascade import Fed, fall_minutes
 from geo.errors import Fault, InvalidInput
 from geo.grade import check_facts
 from geo.rules import RulePack
 from geo.situation import NoiseFloor, Situation, situation
-
-CHAIN_MAX = 5
-"""How many feeders one behind the other are followed."""
-EVALUATIONS_MAX = 400
-
-_COLUMNS = (
-    "SELECT standing.pk, standing.facility_id, standing.kind, standing.operator, d.adcode, d.unit,"
-    " main_grid, load_kw, customers, CAST(state AS text) AS state"
-)
-LIFT = "elevator"
 
 ASSUMED = {
     "hypothetical": (
@@ -83,8 +73,8 @@ class _Run:
     lost: dict[str, Standing]
     selected: list[dict[str, Any]]
 
-    def graded(self, now: datetime | None = None) -> Situation:
-        return situation(self.world.suppose(now), self.packs, self.floor)
+    def graded(self, world: World, now: datetime | None = None) -> Situation:
+        return situation(world.suppose(now), self.packs, self.floor)
 
 
 def evaluate(
@@ -120,7 +110,7 @@ def evaluate(
             [],
         )
         _apply(engine, run)
-        result = run.graded()
+        result = run.graded(run.world)
         answer = {
             "at": scenario.at.isoformat() if scenario.at else None,
             "as_of": moment.as_of.isoformat(),
@@ -134,7 +124,7 @@ def evaluate(
         }
         codes = ["hypothetical", "silence", "area"]
         if scenario.hours is not None:
-            answer["cascade"] = _cascade(run, scenario.hours)
+            answer["cascade"] = _followed(run, scenario.hours)
             codes += ["no_battery", "lifts", "known_down"]
     answer["assumed"] = [{"code": c, "text": ASSUMED[c][lang == "en"]} for c in codes]
     return answer
@@ -185,7 +175,7 @@ def _apply(engine: Engine, run: _Run) -> None:
         for one in _covered(run, ended):
             if one.pk not in still:
                 run.world.uncover(one, now)
-    _suppose_incidents(run, -1, 0)
+    _suppose_incidents(run, run.world, -1, 0)
 
 
 def _covered(run: _Run, outages: Sequence[Mapping[str, Any]]) -> list[Standing]:
@@ -195,7 +185,7 @@ def _covered(run: _Run, outages: Sequence[Mapping[str, Any]]) -> list[Standing]:
     return _standing(run, "f.pk = ANY (:pks)", {"pks": [row.pk for row in found]})
 
 
-def _suppose_incidents(run: _Run, after: int, upto: int) -> None:
+def _suppose_incidents(run: _Run, world: World, after: int, upto: int) -> None:
     """Open the incidents of the minutes `(after, upto]`; those of the beginning have minute 0."""
     now = run.shown.moment.now
     packs = {pack.plan: pack for pack in run.packs}
@@ -210,7 +200,7 @@ def _suppose_incidents(run: _Run, after: int, upto: int) -> None:
         if facts.get("people_stranded") and "stranded_hours" not in facts:
             facts.setdefault("stranded_since", began.isoformat())
         check_facts(pack, facts)
-        run.world.add_incident(
+        world.add_incident(
             {
                 "incident_id": f"supposed-{number}",
                 "plan": one.plan,
@@ -261,9 +251,25 @@ def _selected(run: _Run, selection: Selection) -> list[Standing]:
 
 
 def _standing(run: _Run, where: str, values: Mapping[str, Any], more: str = "") -> list[Standing]:
-    select = f"{_COLUMNS} FROM standing {PLACED}{more} ORDER BY standing.facility_id"
+    select = f"{STANDING_COLUMNS} FROM standing {PLACED}{more} ORDER BY standing.facility_id"
     own = {**values, "version": run.version_id}
     return standing_rows(standing(run.connection, run.shown.moment, select, where, own))
+
+
+def _followed(run: _Run, hours: float) -> dict[str, Any]:
+    supplied = [one.facility_id for one in run.named.values() if run.world.state_of(one) == "up"]
+    return follow(
+        run.connection,
+        run.shown.moment,
+        run.version_id,
+        run.world,
+        lost=run.lost,
+        supplied=supplied,
+        hours=hours,
+        grade=run.graded,
+        suppose_incidents=partial(_suppose_incidents, run),
+        incident_minutes=[one.minute for one in run.scenario.incidents],
+    )
 
 
 # --- what differs -----------------------------------------------------------------------------
@@ -301,122 +307,3 @@ def _grade(assessment: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if "current" in assessment:
         grade["current"] = assessment["current"]["level"]
     return grade
-
-
-# --- the hours after --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Hanging:
-    fed: Fed
-    standing: Standing
-    lift: bool
-
-
-def _hanging(run: _Run) -> list[_Hanging]:
-    """Everything that hangs on what is lost, directly or through others."""
-    found: dict[int, _Hanging] = {}
-    feeders = sorted(run.lost)
-    select = (
-        f"{_COLUMNS}, feeds_from, battery_hours, attributes ->> 'equipment' AS equipment"
-        f" FROM standing {PLACED}"
-    )
-    for _ in range(CHAIN_MAX):
-        if not feeders:
-            break
-        rows = standing(
-            run.connection,
-            run.shown.moment,
-            select,
-            "f.feeds_from = ANY (:feeders)",
-            {"feeders": feeders, "version": run.version_id},
-        )
-        feeders = []
-        for *columns, feeds_from, battery_hours, equipment in rows:
-            one = Standing(*columns)
-            if one.pk in found:
-                continue
-            fed = Fed(one.facility_id, feeds_from, battery_hours)
-            found[one.pk] = _Hanging(fed, one, equipment == LIFT)
-            feeders.append(one.facility_id)
-    return list(found.values())
-
-
-def _cascade(run: _Run, hours: float) -> dict[str, Any]:
-    """Which minute what falls, and the levels whenever one of a plan or a district changes."""
-    hanging = {h.fed.facility_id: h for h in _hanging(run)}
-    supplied = [one.facility_id for one in run.named.values() if run.world.state_of(one) == "up"]
-    falls = fall_minutes(list(run.lost), [h.fed for h in hanging.values()], lasting=supplied)
-    last = int(hours * 60)
-    by_minute: dict[int, list[_Hanging]] = {}
-    for facility_id, minute in falls.items():
-        one = hanging[facility_id]
-        if minute <= last and run.world.state_of(one.standing) != "down":
-            by_minute.setdefault(minute, []).append(one)
-    minutes = sorted({0, last, *by_minute, *(i.minute for i in run.scenario.incidents)})
-    minutes = [minute for minute in minutes if minute <= last]
-    timeline: list[dict[str, Any]] = []
-    fallen: Counter[str] = Counter()
-    lifts, before, previous = 0, None, 0
-    waiting = list(minutes)
-    done = 0
-    while waiting and done < EVALUATIONS_MAX:
-        minute = waiting.pop(0)
-        at = run.shown.moment.now + timedelta(minutes=minute)
-        for one in by_minute.pop(minute, ()):
-            run.world.set_state(one.standing, "down", at)
-            fallen[one.standing.kind] += 1
-            lifts += one.lift
-        if minute:
-            _suppose_incidents(run, previous, minute)
-        result = run.graded(at)
-        done += 1
-        previous = minute
-        due = result.next_clock_at
-        if due is not None:
-            # the clock alone changes a grade: look again at the first whole minute after it
-            seconds = (due - run.shown.moment.now).total_seconds()
-            ahead = -int(-seconds // 60)
-            if minute < ahead <= last and ahead not in waiting:
-                waiting = sorted([*waiting, ahead])
-        levels = (
-            {plan: a.get("current", a)["level"] for plan, a in result.plans.items()},
-            result.levels(),
-            {d["adcode"]: d["plans"] for d in result.districts},
-        )
-        if before is None or levels != before:
-            timeline.append(
-                {
-                    "minute": minute,
-                    "at": at.isoformat(),
-                    "plans": levels[1],
-                    "current": levels[0],
-                    "districts": [
-                        {"adcode": code, "plans": plans}
-                        for code, plans in levels[2].items()
-                        if before is None or before[2].get(code) != plans
-                    ],
-                    "fallen": dict(sorted(fallen.items())),
-                    "lifts_stopped": lifts,
-                }
-            )
-        before = levels
-    return {
-        "hours": hours,
-        "supply_lost": sorted(run.lost)[:1000],
-        "fallen": dict(sorted(fallen.items())),
-        "lifts_stopped": lifts,
-        "complete": not waiting,
-        "falls": _falls(falls, hanging, last),
-        "timeline": timeline,
-    }
-
-
-def _falls(
-    falls: Mapping[str, int], hanging: Mapping[str, _Hanging], last: int
-) -> list[dict[str, Any]]:
-    """How many of each kind lose their battery in each minute, within the hours asked for."""
-    counted: Counter[tuple[int, str]] = Counter(
-        (minute, hanging[name].standing.kind) for name, minute in falls.items() if minute <= last
-    )
-    return [{"minute": m, "kind": k, "facilities": n} for (m, k), n in sorted(counted.items())]

@@ -21,6 +21,13 @@ Place = tuple[str, str, str | None, str | None]
 """kind, operator, adcode, unit."""
 
 
+#: What `data.facilities_at.standing` selects for `Standing`, joined with its `PLACED`.
+STANDING_COLUMNS = (
+    "SELECT standing.pk, standing.facility_id, standing.kind, standing.operator, d.adcode, d.unit,"
+    " main_grid, load_kw, customers, CAST(state AS text) AS state"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A facility in force: where it counts, and the state it is known to be in."""
@@ -59,6 +66,15 @@ class World:
         default_factory=lambda: defaultdict(lambda: [0, 0])
     )
     _incidents: list[dict[str, Any]] = field(default_factory=list)
+
+    def copy(self) -> World:
+        """Another world that begins as this one is now."""
+        other = World(self.known, self.by_return, set(self.covered), dict(self.state))
+        other._moves = self._moves.copy()
+        other._losses = list(self._losses)
+        other._unknown.update({key: list(value) for key, value in self._unknown.items()})
+        other._incidents = list(self._incidents)
+        return other
 
     def state_of(self, one: Standing) -> str:
         return self.state.get(one.pk, one.state)

