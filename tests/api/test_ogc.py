@@ -378,3 +378,36 @@ def test_ogc_tiles_hold_the_features_and_refuse_to_lose_any(
     refused = client.get(path, headers=key("planner"), params={"limit": 10})
     assert_problem(refused, 400)
     assert "/tiles/facilities" in refused.text
+
+
+def test_connections_that_were_cut_are_made_anew(
+    client: httpx.Client, key: Key, owner: Engine
+) -> None:
+    assert items(client, key("planner"), limit=1)["numberReturned"] == 1
+    with owner.begin() as connection:
+        cut = connection.execute(
+            text(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'yutu ogc' AND datname = current_database()"
+            )
+        ).scalar_one()
+    assert cut > 0
+    answers = [
+        client.get("/ogc/collections/facilities/items", headers=key("planner")) for _ in range(8)
+    ]
+    assert {one.status_code for one in answers} <= {200, 503}
+    assert answers[-1].status_code == 200
+
+
+def test_a_session_cookie_reads_and_an_anonymous_browser_is_sent_to_sign_in(
+    client: httpx.Client, credentials: Credentials
+) -> None:
+    anonymous = client.get("/ogc/collections", headers={"Accept": "text/html"})
+    assert anonymous.status_code == 303
+    assert_problem(client.get("/ogc/collections"), 401)
+    form = {k: credentials["viewer"][k] for k in ("username", "password")}
+    page = client.get("/login")
+    token = re.search(r'name="csrf" value="([^"]*)"', page.text)
+    signed = client.post("/login", data={**form, "csrf": token[1] if token else "", "next": "/"})
+    assert signed.status_code == 303, signed.text
+    assert client.get("/ogc/collections").status_code == 200
