@@ -222,6 +222,32 @@ SITUATION = Collection(
     _INSIDE | _ADCODE,
 )
 
+TEAMS = Collection(
+    "teams",
+    "队伍",
+    "team e",
+    "e.uid",
+    "Point",
+    (
+        Column("uid", "队伍编号"),
+        Column("callsign", "呼号"),
+        Column("group_name", "编组"),
+        Column("group_role", "职责"),
+        Column("observed_at", "观测时间", "time"),
+        Column("stale_at", "过时时间", "time"),
+        ADCODE,
+        Column("accuracy_m", "精度（米）", "number"),
+        Column("height_m", "高度（米）", "number"),
+        Column("speed_mps", "速度（米/秒）", "number"),
+        Column("course_deg", "航向（度）", "number"),
+        Column("battery_percent", "电量（%）", "integer"),
+    ),
+    _INSIDE | _ADCODE,
+    at=False,
+)
+
 COLLECTIONS: Mapping[str, Collection] = {
-    one.name: one for one in (DISTRICTS, FACILITIES, INCIDENTS, OUTAGES, SITUATION)
+    one.name: one for one in (DISTRICTS, FACILITIES, INCIDENTS, OUTAGES, SITUATION, TEAMS)
 }
+#: Read by who reads incidents.
+GUARDED = frozenset({"incidents", "teams"})

@@ -21,7 +21,13 @@ from sqlalchemy import Connection, Engine, text
 from data.accounts import Account
 from data.database import reading, sequence_at
 from data.divisions import version_at
-from data.export_collections import COLLECTIONS, REPORTER_COLUMNS, Collection, Column
+from data.export_collections import (
+    COLLECTIONS,
+    GUARDED,
+    REPORTER_COLUMNS,
+    Collection,
+    Column,
+)
 from data.incidents import OPEN_STATES, READS_REPORTERS, set_reader
 from data.rulepacks import RulePacks
 from data.sources import sources_at, sources_now
@@ -113,8 +119,8 @@ def wanted_of(
     collection = COLLECTIONS.get(name)
     if collection is None:
         raise NotFound(f"no such collection; there are {', '.join(COLLECTIONS)}")
-    if name == "incidents" and account.role not in READS_INCIDENTS:
-        raise NotAllowed(f"the role {account.role} may not read incidents")
+    if name in GUARDED and account.role not in READS_INCIDENTS:
+        raise NotAllowed(f"the role {account.role} may not read {name}")
     if reporters and account.role not in READS_REPORTERS:
         raise NotAllowed(f"the role {account.role} may not read reporters")
     given = {key: value for key, value in filters.items() if value not in (None, [], ())}

@@ -65,9 +65,9 @@ def export(
         Query(description="Headers: XLSX are Chinese unless en, CSV the API's names unless zh"),
     ] = None,
 ) -> Response:
-    """districts, facilities, incidents, outages, situation, within the caller's districts; a row a
-    feature, all of one moment. The file is sent once it is whole, its manifest inside; the header
-    `Yutu-Manifest` tells rows, filters, sequence and the synthetic share."""
+    """districts, facilities, incidents, outages, situation, teams, within the caller's districts; a
+    row a feature, all of one moment. The file is sent once it is whole, with its manifest inside;
+    the header `Yutu-Manifest` tells rows, filters, sequence and the synthetic share."""
     faults = [
         Fault("is not a parameter of an export", None, name[:40])
         for name in request.query_params

@@ -27,6 +27,7 @@ from data import workbook
 from data.database import app_engine
 from geo.crs import from_wgs84
 from tests.api.conftest import Credentials, assert_problem, served
+from tests.data.test_cot import position, several
 from tests.feeds import INSIDE, NANAN, SHAPINGBA, YUZHONG, ago, facility, load_facilities
 
 Key = Callable[[str], dict[str, str]]
@@ -396,3 +397,17 @@ def test_coordinates_are_numbers_in_csv_and_workbooks(fetch: Fetch) -> None:
     assert np.allclose(rows.loc[f"{NANAN}-000", ["x", "y"]].astype(float), expected, atol=1e-3)
     sheet = opened(fetch("outages", "xlsx")[0])
     assert sheet["经度"].notna().sum() == 1, "one has no extent"
+
+
+def test_teams_are_exported_to_who_may_see_them(
+    fetch: Fetch, client: httpx.Client, key: Key
+) -> None:
+    sent = client.post(
+        "/v1/cot", content=several(position("T-1"), position("T-2")), headers=key("field")
+    )
+    assert sent.status_code == 200, sent.text
+    for suffix in FORMATS:
+        path, manifest = fetch("teams", suffix)
+        assert manifest["rows"] == len(opened(path)) == 2
+    assert_problem(client.get("/v1/export/teams.csv", headers=key("utility")), 403)
+    assert_problem(client.get("/v1/export/teams.csv?kind=x", headers=key("planner")), 422)
