@@ -58,7 +58,10 @@ CASE
     WHEN {_CELL} <= 0 THEN {_CELL} = {INSIDE}
     ELSE ST_Intersects(f.geom, (SELECT CAST(:pieces AS geometry[]))[{_CELL}]) END
 """
-_IN_REGION = f"f.geom && ST_MakeEnvelope(:west, :south, :east, :north, 4326) AND {_BY_CELL}"
+_IN_BOUNDS = "f.geom && ST_MakeEnvelope(:west, :south, :east, :north, 4326)"
+#: For regions of few corners, which need no grid.
+_BY_SHAPE = "ST_Intersects(f.geom, CAST(:shape AS geometry))"
+FEW_CORNERS = 32
 _SUMS = "count(*), coalesce(sum(load_kw), 0), coalesce(sum(customers), 0)"
 _BY_GROUP = """
 SELECT g.kind, g.operator, CAST(x.state AS text), sum(x.n)::bigint, sum(x.load)::bigint,
@@ -171,7 +174,8 @@ def _inside(connection: Connection, asked: _Asked) -> list[Row]:
     # what is summed fits into memory, instead of being sorted on disk
     connection.execute(text("SET LOCAL work_mem = '64MB'"))
     values = _cells_of(asked.region.geometry) | {"operators": list(asked.account.operators)}
-    where = f"{_IN_REGION}{own}"
+    lies_in = _BY_SHAPE if "shape" in values else f"{_IN_BOUNDS} AND {_BY_CELL}"
+    where = f"{lies_in}{own}"
     if asked.moment.at is None:
         cut = [code for code in asked.parts.cut if code not in asked.mostly]
         where += " AND (f.adcode IS NULL OR f.adcode = ANY (:cut))"
@@ -179,7 +183,7 @@ def _inside(connection: Connection, asked: _Asked) -> list[Row]:
         rows: list[Row] = [tuple(r) for r in found]
         if asked.mostly:
             # of a district that lies mostly inside, what stands outside is the lesser count
-            where = f"f.adcode = ANY (:cut) AND NOT {_BY_CELL}{own}"
+            where = f"f.adcode = ANY (:cut) AND NOT ({lies_in}){own}"
             values["cut"] = asked.mostly
             beyond = standing(connection, asked.moment, _BY_GROUP, where, values)
             rows += [(k, op, state, -n, -kw, -c) for k, op, state, n, kw, c in beyond]
@@ -189,7 +193,11 @@ def _inside(connection: Connection, asked: _Asked) -> list[Row]:
 
 
 def _cells_of(geometry: BaseGeometry) -> dict[str, Any]:
-    """What `_IN_REGION` is told of a region."""
+    """What `_BY_SHAPE` or `_BY_CELL` is told of a region."""
+    if shapely.get_num_coordinates(geometry) <= FEW_CORNERS:
+        return {
+            "shape": shapely.to_wkb(shapely.set_srid(geometry, 4326), hex=True, include_srid=True)
+        }
     cells = region_cells(geometry)
     pieces = shapely.set_srid(np.array(cells.pieces, dtype=object), 4326)
     return dict(zip(("west", "south", "east", "north"), cells.bounds, strict=True)) | {

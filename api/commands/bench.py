@@ -18,7 +18,9 @@ def bench_command(
     facilities: Annotated[
         int, typer.Option(min=2000, max=1_000_000, help="Synthetic facilities in the database.")
     ] = 1_000_000,
-    only: Annotated[str | None, typer.Option(help="One of assign, situation, ingest.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="One of assign, situation, regions, ingest.")
+    ] = None,
 ) -> None:
     """Measure against named baselines, one line a figure. Needs the checkout's tests folder.
 
@@ -35,7 +37,7 @@ def bench_command(
         return
     with _module("served").served(facilities) as served:
         typer.echo(f"# {facilities} facilities loaded in {served.load_s:.0f} s")
-        for name in ("situation", "ingest"):
+        for name in ("situation", "regions", "ingest"):
             if only in (None, name):
                 _show(_module(f"bench_{name}").run(served))
 

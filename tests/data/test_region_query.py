@@ -133,7 +133,7 @@ def test_a_scope_limits_facilities_and_says_so(divided: Engine, rows: list[dict[
 def test_the_past_is_answered_as_it_was_known(divided: Engine, rows: list[dict[str, Any]]) -> None:
     """Each moment's answer, kept when it was the present, is what `at=` answers later."""
     shapes = {
-        "across": as_json(ACROSS),
+        "across": as_json(shapely.segmentize(ACROSS, 0.01)),
         "wide": as_json(shapely.box(105.9, 29.0, 107.0, 30.0)),
     }
     rng = np.random.default_rng(9)
