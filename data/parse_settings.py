@@ -20,7 +20,7 @@ class ParseSettings(Settings):
 
     seconds: float = Field(60.0, gt=0, le=3_600)
     cpu_seconds: int = Field(30, ge=1, le=3_600)
-    memory_mib: int = Field(250, ge=192, le=65_536)
+    memory_mib: int = Field(240, ge=192, le=65_536)
     rows: int = Field(10_000, ge=1, le=1_000_000)
     file_mib: int = Field(32, ge=1, le=1_024)
     at_once: int = Field(2, ge=1, le=AT_ONCE_MAX)

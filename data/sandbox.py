@@ -47,7 +47,7 @@ class Limits:
 
     seconds: float = 60.0
     cpu_seconds: int = 30
-    memory_mib: int = 250
+    memory_mib: int = 240
     answer_mib: int = 64
     written_mib: int = 256
     at_once: int = 2
@@ -96,6 +96,11 @@ def report(done: int, total: int) -> None:
     if _answers is not None and time.monotonic() - _reported_at > _REPORT_S:
         _reported_at = time.monotonic()
         _say({"progress": [done, total]})
+
+
+def in_force() -> list[str]:
+    """Which of namespace, landlock and seccomp confine this process; none outside a sandbox."""
+    return list(_in_force)
 
 
 # --- the parent -----------------------------------------------------------------------------------
@@ -300,6 +305,7 @@ def _refusal(said: Any) -> InvalidInput:
 
 _answers: IO[bytes] | None = None
 _reported_at = 0.0
+_in_force: list[str] = []
 
 
 def _say(what: dict[str, Any]) -> None:
@@ -321,7 +327,7 @@ def answer_one_order() -> None:
 
     Libraries that print reach nobody: the parent's pipe moves to another number first.
     """
-    global _answers
+    global _answers, _in_force
     _answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     order = json.loads(sys.stdin.buffer.read())
@@ -329,7 +335,7 @@ def answer_one_order() -> None:
 
     limits = Limits(**order["limits"])
     try:
-        confine(
+        _in_force = confine(
             memory_mib=limits.memory_mib,
             cpu_s=limits.cpu_seconds,
             written_mib=limits.written_mib,

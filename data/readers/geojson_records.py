@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Any, Never
 
 from data.readers.records import FileRecord, FileRecords, headers_of
 from geo.crs import WGS84, parse_crs
@@ -21,11 +20,17 @@ def read_geojson(path: Path, rows_max: int) -> FileRecords:
     """
     data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+        document = json.loads(data, parse_constant=_refuse, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
         raise InvalidInput(
             f"the GeoJSON is not valid JSON at line {error.lineno}, column {error.colno}"
         ) from None
+    except RecursionError:
+        raise InvalidInput("the GeoJSON is not valid JSON: nested too deep") from None
+    except UnicodeDecodeError:
+        raise InvalidInput("the GeoJSON is not UTF-8 text") from None
+    except ValueError:
+        raise InvalidInput("the GeoJSON is not valid JSON: a number is too long") from None
     kind = document.get("type") if isinstance(document, dict) else None
     features = [document] if kind == "Feature" else document.get("features")
     if kind not in ("Feature", "FeatureCollection") or not isinstance(features, list):
@@ -37,6 +42,17 @@ def read_geojson(path: Path, rows_max: int) -> FileRecords:
     records = [_record(row, feature) for row, feature in enumerate(features, start=1)]
     unread = ["bbox"] if "bbox" in document else []
     return FileRecords("geojson", records, headers_of(records), crs=_crs(document), unread=unread)
+
+
+def _refuse(_: str) -> Never:
+    raise InvalidInput("the GeoJSON is not valid JSON: it holds NaN or Infinity")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InvalidInput("the GeoJSON names a member of an object twice")
+    return found
 
 
 def _record(row: int, feature: Any) -> FileRecord:

@@ -26,9 +26,9 @@ NAMES: Final = Path(__file__).resolve().parents[1] / "reference" / "incident_col
 #: In plans that have this fact, the kind of an incident states it.
 KIND_FACT: Final = "equipment"
 TEXTS: Final = {
-    "facility_id": 128, "address": 500, "title": 500, "description": 10_000,
-    "reporter_name": 100, "reporter_phone": 40, "source": 200,
+    "facility_id": 128, "address": 500, "reporter_name": 100, "reporter_phone": 40, "source": 200,
 }  # fmt: skip
+DESCRIPTION_CHARACTERS_MAX: Final = 10_000
 PLACES: Final = frozenset({"lon", "lat", "position"})
 _BRACKETED: Final = re.compile(r"(.+?)\s*[(（\[【]\s*([^()（）\[\]【】]{1,12})\s*[)）\]】]\s*\*?")
 _IDLE: Final = frozenset(
@@ -164,9 +164,7 @@ class RowReader:
         if body["position"] is not None:
             body["crs"] = one.crs() or self._defaults.get("crs")
         texts = {field: one.text(field, most) for field, most in TEXTS.items()}
-        title, description = texts.pop("title"), texts.pop("description")
-        said = [part for part in (title, description) if part]
-        body["description"] = "\n".join(dict.fromkeys(said)) or None
+        body["description"] = one.description()
         reporter = {
             key: value
             for key in ("name", "phone")
@@ -188,12 +186,17 @@ class RowReader:
 class _Row:
     def __init__(self, row: int, columns: Mapping[str, Column], cells: Mapping[str, Any]) -> None:
         self._row = row
+        self._cells = cells
         self.faults: list[Fault] = []
         self._given: dict[str, tuple[str, Column, Any]] = {}
         self._wrong: set[str] = set()
+        self._said: dict[str, list[str]] = {"title": [], "description": []}
         for header, cell in cells.items():
             column = columns.get(header)
             if column is None or cell is None or (isinstance(cell, str) and not cell.strip()):
+                continue
+            if column.field in self._said:
+                self._said[column.field].append(header)
                 continue
             earlier = self._given.setdefault(column.field, (header, column, cell))
             if earlier[0] != header and earlier[2] != cell:
@@ -227,6 +230,21 @@ class _Row:
         else:
             return cell.strip()
         return None
+
+    def description(self) -> str | None:
+        """Name, description and remarks, whichever there are, a line each."""
+        parts: dict[str, None] = {}
+        for header in (*self._said["title"], *self._said["description"]):
+            cell = self._cells[header]
+            if isinstance(cell, dict | list | bool) or "\0" in str(cell):
+                self.fault("description", "must be a text", header)
+            else:
+                parts[str(cell).strip()] = None
+        whole = "\n".join(parts)
+        if len(whole) > DESCRIPTION_CHARACTERS_MAX:
+            reason = f"must be a text of at most {DESCRIPTION_CHARACTERS_MAX} characters"
+            self.fault("description", reason)
+        return whole or None
 
     def word(self, field: str, of: str) -> str | None:
         """A word of the table, by any of its spellings."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 from data.sandbox import Limits, report, run_sandboxed
-from geo.errors import Fault, InvalidInput, TooLarge
+from geo.errors import CrsError, Fault, InvalidInput, TooLarge
 
 ROWS_MAX: Final = 10_000
 #: Ids of incidents whose file gives none, or one that is no UUID, are made in this namespace.
@@ -117,7 +117,7 @@ def read_incident_file(
     """The incidents of a file, read here: call it where the file can do no harm."""
     from data.readers.incident_columns import PLACES, RowReader, column_of
 
-    found = _read(Path(path), name, crs, rows_max)
+    found = _read(Path(path), name, rows_max)
     placed = any(record.place is not None for record in found.records)
     columns = {
         header: column
@@ -125,7 +125,11 @@ def read_incident_file(
         if (column := column_of(header, cut=found.format == "shapefile")) is not None
         and not (placed and column.field in PLACES)
     }
-    defaults = {"plan": _plan(plan), "kind": kind or None, "crs": _system(found.crs, crs)}
+    defaults = {
+        "plan": _plan(plan),
+        "kind": kind or None,
+        "crs": _system(found.format, found.crs, crs),
+    }
     reader = RowReader(columns, defaults)
     ids = _Ids(owner)
     rows = []
@@ -148,7 +152,7 @@ def read_incident_file(
     return IncidentFile(found.format, rows, named, [*unread, *found.unread])
 
 
-def _read(path: Path, name: str, crs: str | None, rows_max: int) -> Any:
+def _read(path: Path, name: str, rows_max: int) -> Any:
     """The records of the file, by the reader of its format; only that one is imported."""
     from data.readers.file_type import incident_format
 
@@ -175,14 +179,16 @@ def _read(path: Path, name: str, crs: str | None, rows_max: int) -> Any:
         return read_photo(path, form)
     from data.readers.layer_records import read_layer
 
-    return read_layer(path, form, crs, rows_max)
+    return read_layer(path, form, rows_max)
 
 
-def _system(stated: str | None, declared: str | None) -> str | None:
+def _system(form: str, stated: str | None, declared: str | None) -> str | None:
     """The system of rows that do not name one; None where neither file nor sender does."""
     from geo.crs import reconcile_crs
 
     if stated is None and not (declared and declared.strip()):
+        if form in ("geopackage", "shapefile"):
+            raise CrsError([Fault("the file states no coordinate system; declare it", None, "crs")])
         return None
     return reconcile_crs(stated, declared)
 
@@ -207,6 +213,7 @@ class _Ids:
     def of(self, body: Mapping[str, Any], digest: str | None) -> str:
         """The row's own UUID; one made from its text id; else one made from what it says and from
         how many rows of the file have said just that before."""
+        content = digest or _canonical_sha256(body)
         said = body.get("incident_id")
         if said is not None:
             try:
@@ -215,7 +222,6 @@ class _Ids:
                 return str(UUID(said))
             except ValueError:
                 return str(uuid5(NAMESPACE, f"id\n{self._owner}\n{said}"))
-        content = digest or _canonical_sha256(body)
         self._seen[content] += 1
         return str(uuid5(NAMESPACE, f"row\n{self._owner}\n{content}\n{self._seen[content]}"))
 
@@ -226,7 +232,7 @@ def _canonical_sha256(body: Mapping[str, Any]) -> str:
     try:
         return hashlib.sha256(rfc8785.dumps(dict(body))).hexdigest()
     except (rfc8785.CanonicalizationError, UnicodeEncodeError):
-        raise InvalidInput("a whole number is beyond ±2^53 and has no canonical form") from None
+        raise InvalidInput("holds a whole number beyond ±2^53 or half a character") from None
 
 
 def _from_json(answer: Any) -> IncidentFile:

@@ -25,7 +25,7 @@ _SHAPES: Final = {"LineString", "LinearRing", "Polygon", "MultiGeometry", "Model
 _LINKS: Final = {"NetworkLink", "GroundOverlay", "ScreenOverlay", "PhotoOverlay", "Tour"}
 _BREAKS: Final = frozenset({"br", "p", "div", "tr", "li", "table", "h1", "h2", "h3", "h4"})
 _HIDDEN: Final = frozenset({"script", "style", "head", "template"})
-_TAG: Final = re.compile(r"<[A-Za-z/!?]")
+_TAG: Final = re.compile(r"<[A-Za-z/!?]|&(?:#\w{1,8}|[A-Za-z]{2,8});")
 
 
 def read_kml(path: Path, rows_max: int) -> FileRecords:

@@ -9,11 +9,9 @@ a caller can run them in a child process with limits.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 import xml.parsers.expat
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ import pyarrow.parquet
 import pyogrio
 
 from data.readers import VECTOR_DRIVERS
+from data.readers.shapefile import PARTS, table_encoding, unpack_member, unpack_shapefile
 from geo.crs import name_of_crs, parse_crs, reconcile_crs
 from geo.errors import CrsError, Fault, InvalidInput, TooLarge
 
@@ -49,7 +48,6 @@ _KINDS: Final = {
     "GPX": (".gpx", {"GPX"}),
     "GML": (".gml", {"GML"}),
 }
-_SHAPEFILE_PARTS: Final = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 _GPX_LAYERS: Final = ("waypoints", "routes", "tracks")
 _READ_ERRORS: Final = (
     RuntimeError,
@@ -200,25 +198,14 @@ def _prepared(path: Path, kind: str) -> Iterator[tuple[Path, str]]:
             if kind == "Shapefile":
                 for beside in path.parent.iterdir():
                     suffix = beside.suffix.lower()
-                    if beside.stem == path.stem and suffix in _SHAPEFILE_PARTS[1:]:
+                    if beside.stem == path.stem and suffix in PARTS[1:]:
                         (Path(folder) / f"file{suffix}").symlink_to(beside.resolve())
             yield ready, kind
 
 
 def _unpack_shapefile(path: Path, folder: Path) -> Path:
     with zipfile.ZipFile(path) as archive:
-        parts = {part.filename: part for part in _members(archive)}
-        main = [name for name in parts if name.lower().endswith(".shp")]
-        if len(main) > 1:
-            shown = ", ".join(sorted(main)[:10])
-            raise InvalidInput(
-                f"the archive holds several Shapefiles ({shown}); send one at a time"
-            )
-        stem = main[0][:-4]
-        for name, part in parts.items():
-            if name[:-4] == stem and name[-4:].lower() in _SHAPEFILE_PARTS:
-                _unpack(archive, part, folder / f"file{name[-4:].lower()}")
-    return folder / "file.shp"
+        return unpack_shapefile(archive, _members(archive), folder)
 
 
 def _unpack_kml(path: Path, folder: Path) -> Path:
@@ -226,19 +213,10 @@ def _unpack_kml(path: Path, folder: Path) -> Path:
         documents = [part for part in _members(archive) if part.filename.lower().endswith(".kml")]
         # The first one in the archive is the main document; it is called doc.kml by custom.
         main = next((p for p in documents if p.filename.lower() == "doc.kml"), documents[0])
-        _unpack(archive, main, folder / "file.kml")
+        unpack_member(archive, main, folder / "file.kml")
     if _sniff_xml(folder / "file.kml") != "KML":
         raise InvalidInput("the document inside the KMZ is no KML")
     return folder / "file.kml"
-
-
-def _unpack(archive: zipfile.ZipFile, part: zipfile.ZipInfo, target: Path) -> None:
-    """One member, never more bytes than the archive says it has."""
-    try:
-        with archive.open(part) as source, target.open("wb") as file:
-            shutil.copyfileobj(source, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise InvalidInput("the archive is damaged or incomplete") from error
 
 
 def _read_ogr(path: Path, kind: str, layer: str | None, max_features: int) -> Any:
@@ -262,7 +240,7 @@ def _read_ogr(path: Path, kind: str, layer: str | None, max_features: int) -> An
         raise InvalidInput(f"the {kind} file has no layer with geometries")
     else:
         raise InvalidInput([Fault(f"the file has several layers; name one of {_list(spatial)}")])
-    encoding = _shapefile_encoding(path) if kind == "Shapefile" else None
+    encoding = table_encoding(path) if kind == "Shapefile" else None
     frames = []
     left = max_features
     for name in wanted:
@@ -328,25 +306,6 @@ def _has_crs_member(path: Path) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("crs") is not None
-
-
-def _shapefile_encoding(path: Path) -> str | None:
-    """GB18030 for an attribute table that does not say its encoding and is not UTF-8; else None,
-    which leaves it to what the file says. Chinese Shapefiles are often written so."""
-    table = path.with_suffix(".dbf")
-    if path.with_suffix(".cpg").exists() or not table.exists():
-        return None
-    with table.open("rb") as file:
-        head = file.read(32)
-        if len(head) < 32 or head[29] not in (0x00, 0x57):
-            return None
-        file.seek(int.from_bytes(head[8:10], "little"))
-        records = file.read(1 << 20)
-    try:
-        records[: records.rfind(b" ") + 1].decode("utf-8")
-    except UnicodeDecodeError:
-        return "GB18030"
-    return "UTF-8"
 
 
 def _list(names: list[str]) -> str:
