@@ -77,7 +77,7 @@ def names() -> Names:
         for spelling in spellings:
             known = fields.setdefault(folded(spelling), field)
             if known != field:
-                raise ValueError(f"{NAMES.name}: {spelling!r} names both {known} and {field}")
+                raise RuntimeError(f"{NAMES.name}: {spelling!r} names both {known} and {field}")
 
     for field, spellings in table["fields"].items():
         learn(field, [field, *spellings])
