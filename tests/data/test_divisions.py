@@ -528,7 +528,8 @@ def test_a_zone_divides_the_version_it_begins_and_ends_in(owner: Engine, engine:
     with reading(engine) as connection:
         found = versions(connection)
         listed = [
-            [u["code"] for u in units(connection, v.id) if u["kind"] == "functional_zone"] for v in found
+            [u["code"] for u in units(connection, v.id) if u["kind"] == "functional_zone"]
+            for v in found
         ]
         hosts = [u["adcodes"] for u in units(connection, found[1].id) if u["code"] == "Z-A"]
     assert [(v.valid_from, v.valid_to) for v in found] == [

@@ -499,7 +499,10 @@ def test_zones_may_lie_over_districts_and_have_codes_of_their_own(tmp_path):
     )  # fmt: skip
     assert read_divisions_file(path)["kind"].tolist() == ["district", "district", "functional_zone"]
     zones = divisions(tmp_path, SQUARES, code=["Z-A", "Z-B"], name=["a", "b"])
-    assert read_divisions_file(zones, kind="functional_zone")["kind"].tolist() == ["functional_zone"] * 2
+    assert (
+        read_divisions_file(zones, kind="functional_zone")["kind"].tolist()
+        == ["functional_zone"] * 2
+    )
 
 
 def test_zones_that_share_ground_are_refused_with_the_row_in_the_file(tmp_path):

@@ -31,7 +31,12 @@ FLOOR = NoiseFloor(fewer_than_sites=3, under_share=0.01)
 QIJIANG, SHAPINGBA, JIULONGPO, YUZHONG = "500110", "500106", "500107", "500103"
 DISTRICTS = (YUZHONG, SHAPINGBA, JIULONGPO, QIJIANG)
 WANSHENG = {"code": "Z-WS", "name": "万盛经开区", "kind": "functional_zone", "adcodes": [QIJIANG]}
-HIGH_TECH = {"code": "Z-GX", "name": "高新区", "kind": "functional_zone", "adcodes": [SHAPINGBA, JIULONGPO]}
+HIGH_TECH = {
+    "code": "Z-GX",
+    "name": "高新区",
+    "kind": "functional_zone",
+    "adcodes": [SHAPINGBA, JIULONGPO],
+}
 KEYS = ["kind", "operator", "adcode", "unit"]
 
 Row = tuple[str | None, str | None, int, int, int]
