@@ -31,20 +31,32 @@ def parse_ndjson(body: bytes) -> list[Any]:
 
     Raises InvalidInput with the faults of up to 100 lines.
     """
-    values: list[Any] = []
-    faults: list[Fault] = []
+    values = list(_lines(body))
+    faults = [value for value in values if isinstance(value, Fault)]
+    if faults:
+        raise InvalidInput(faults[:100])
+    return values
+
+
+def parse_ndjson_rows(body: bytes) -> list[Any]:
+    """The same where good rows are taken and bad ones listed: a Fault stands for a bad line.
+
+    Raises InvalidInput when there are lines and none can be read.
+    """
+    values = list(_lines(body))
+    if values and all(isinstance(value, Fault) for value in values):
+        raise InvalidInput(values[:100])
+    return values
+
+
+def _lines(body: bytes) -> Iterator[Any]:
     for row, line in enumerate(body.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            values.append(_parse(line, row))
+            yield _parse(line, row)
         except InvalidInput as error:
-            faults += error.faults
-            if len(faults) >= 100:
-                break
-    if faults:
-        raise InvalidInput(faults)
-    return values
+            yield error.faults[0]
 
 
 class _Refused(Exception):

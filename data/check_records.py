@@ -142,6 +142,14 @@ def submissions(connection: Connection) -> Check:
     return check
 
 
+def _readable(line: bytes) -> Any:
+    """The value of a line, None where it was rejected for being no JSON."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+
+
 def _sent(body: bytes) -> list[Any]:
     """The JSON values of a body: one, those of an array, or one a line; none of a file."""
     try:
@@ -149,10 +157,8 @@ def _sent(body: bytes) -> list[Any]:
         return parsed if isinstance(parsed, list) else [parsed]
     except orjson.JSONDecodeError:
         pass
-    try:
-        return [orjson.loads(line) for line in body.split(b"\n") if line.strip()]
-    except orjson.JSONDecodeError:
-        return []
+    lines = [_readable(line) for line in body.split(b"\n") if line.strip()]
+    return lines if any(line is not None for line in lines) else []
 
 
 def _sha256(value: Any) -> bytes:

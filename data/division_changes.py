@@ -373,7 +373,8 @@ def _end_zones(
         found.update(set(zones_frame(connection, version.id)["code"]) & set(ended))
         connection.execute(
             text(
-                "DELETE FROM unit WHERE version_id = :v AND kind = 'functional_zone' AND code = ANY (:codes)"
+                "DELETE FROM unit WHERE version_id = :v AND kind = 'functional_zone'"
+                " AND code = ANY (:codes)"
             ),
             {"v": version.id, "codes": list(ended)},
         )

@@ -170,6 +170,8 @@ def _validate(events: Sequence[Any], receipt: Receipt) -> tuple[_Rows, list[_Rep
 
 def _read_event(event: Any, row: int) -> datetime | Fault:
     """When a valid event was observed, or what is wrong with the event."""
+    if isinstance(event, Fault):  # a line that is no JSON
+        return Fault(event.reason, row, event.field)
     if type(event) is not dict:
         return Fault("an event is an object with event_id, facility_id, state, observed_at", row)
     fault = _identifier_fault(event.get("event_id"), "event_id", row)
@@ -281,7 +283,8 @@ def ingest_status(
 ) -> Receipt:
     """Store a batch of status events; returns after COMMIT, when it is durable.
 
-    `events` are the parsed objects of `body`, in order. An empty batch is a heartbeat of the
+    `events` are the parsed objects of `body`, in order; a Fault stands for one that could not be
+    read. An empty batch is a heartbeat of the
     account's operators. Raises InvalidInput (too many events); single bad events are `rejected`.
     """
     if len(events) > MAX_EVENTS:

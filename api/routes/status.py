@@ -11,7 +11,7 @@ from api.deps import Body, Caller, ContentType, LangDep, ServicesDep
 from api.messages import rejected_rows
 from api.routing import make_router
 from api.schemas import json_body
-from api.strict_json import parse_json, parse_ndjson
+from api.strict_json import parse_json, parse_ndjson_rows
 from data.status import MAX_EVENTS, ingest_status
 from geo.errors import Fault, InvalidInput
 
@@ -75,9 +75,9 @@ def send_status(
 def _events(body: bytes, content_type: str) -> list[Any]:
     """The body's events. Without a content type, what starts with `[` is an array."""
     if content_type in ("application/x-ndjson", "application/ndjson", "application/jsonl"):
-        return parse_ndjson(body)
+        return parse_ndjson_rows(body)
     if content_type != "application/json" and body.lstrip()[:1] != b"[":
-        return parse_ndjson(body)
+        return parse_ndjson_rows(body)
     parsed = parse_json(body)
     if isinstance(parsed, dict):
         return [parsed]

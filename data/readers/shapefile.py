@@ -1,4 +1,4 @@
-"""The parts of a Shapefile: out of its archive, and which encoding its table of attributes is in."""
+"""The parts of a Shapefile: out of its archive, and the encoding of its table of attributes."""
 
 from __future__ import annotations
 

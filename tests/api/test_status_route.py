@@ -12,6 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
+from data import check_records
 from data.accounts import create_account
 from data.cluster import Cluster
 from data.database import app_engine
@@ -122,6 +123,30 @@ def test_good_rows_are_taken_and_bad_ones_listed_by_number(
         assert all(r["reason"] for r in receipt["rejected"])
         assert "conflict" in receipt["rejected"][3]["reason"]
     assert (state(owner, "M2"), state(owner, "M3")) == ("down", "degraded")
+
+
+def test_a_line_that_cannot_be_read_costs_no_other_line(
+    client: httpx.Client, key: Key, owner: Engine
+) -> None:
+    first, last = event("M2", "degraded"), event("M3", "down", observed_at=ago(seconds=0))
+    body = lines(first) + b'{"event_id": "cut-o\n\n' + b'{"a": 1, "a": 2}\n' + lines(last)
+    receipt = client.post(URL, content=body, headers=key("utility") | NDJSON).json()
+    assert receipt["accepted"] == 2
+    assert [r["row"] for r in receipt["rejected"]] == [2, 3]
+    assert all(r["reason"] for r in receipt["rejected"])
+    assert state(owner, "M3") == "down"
+    again = client.post(URL, content=body, headers=key("utility") | NDJSON).json()
+    assert (again["accepted"], again["duplicates"], len(again["rejected"])) == (0, 2, 2)
+    with owner.connect() as connection:
+        for check in (check_records.events(connection), check_records.submissions(connection)):
+            assert (check.wrong, check.examples) == (0, [])
+
+
+def test_a_body_of_which_no_line_can_be_read_is_refused_whole(
+    client: httpx.Client, key: Key
+) -> None:
+    answer = client.post(URL, content=b"{\n[1\n", headers=key("utility") | NDJSON)
+    assert [fault["row"] for fault in assert_problem(answer, 422)["errors"]] == [1, 2]
 
 
 @pytest.mark.parametrize(
