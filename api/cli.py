@@ -15,6 +15,7 @@ from api.commands import (
     divisions,
     export,
     facilities,
+    incidents,
     schema,
     service,
 )
@@ -54,6 +55,7 @@ app.add_typer(demo.app, name="demo")
 
 imports = typer.Typer(no_args_is_help=True, help="Files into the database.")
 imports.command("facilities")(facilities.facilities_command)
+imports.command("incidents")(incidents.incidents_command)
 imports.command("districts")(divisions.districts_command)
 imports.command("zones")(divisions.zones_command)
 app.add_typer(imports, name="import")

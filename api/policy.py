@@ -129,6 +129,8 @@ POLICY: tuple[Rule, ...] = (
     rule("POST", "/v1/heartbeats", roles("utility"), body=MIB),
     # incidents and what a commander declares
     rule("POST", "/v1/incidents", roles("field", "commander"), body=MIB),
+    rule("POST", "/v1/incidents/import", SENDS_INCIDENTS, body=IMPORT_BYTES_MAX),
+    rule("GET", "/v1/incidents/import/template", SENDS_INCIDENTS),
     rule("GET", "/v1/incidents", READS_INCIDENTS),
     rule("GET", "/v1/incidents/{incident_id}", READS_INCIDENTS),
     rule("GET", "/v1/incidents/{incident_id}/history", KNOWS_INCIDENTS),
