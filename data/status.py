@@ -242,34 +242,8 @@ FROM found f LEFT JOIN ledgered l ON l.event_key = f.key
 WHERE l.event_key IS NULL
 """)
 
-_KEPT = text("""
-SELECT count(*) FILTER (WHERE facility_pk IS NULL AND NOT future), count(*) FILTER (WHERE future)
-FROM status_log WHERE batch_id = :batch AND received_at = :opened_at
-""")
-
-#: Rows are locked in order of their key before any is changed, so that writers cannot deadlock.
-_LOCK = text("""
-SELECT count(*) FROM (
-    SELECT 1 FROM facility_state
-    WHERE facility_pk IN (SELECT facility_pk FROM status_log
-        WHERE batch_id = :batch AND received_at = :opened_at AND NOT future)
-    ORDER BY facility_pk FOR NO KEY UPDATE
-) locked
-""")
-
-_APPLY = text("""
-UPDATE facility_state s
-SET state = n.state, observed_at = n.observed_at, event_id = n.event_id, batch_id = :batch
-FROM (
-    SELECT DISTINCT ON (facility_pk) facility_pk, state, observed_at, event_id
-    FROM status_log
-    WHERE batch_id = :batch AND received_at = :opened_at
-      AND NOT future AND facility_pk IS NOT NULL
-    ORDER BY facility_pk, observed_at DESC, state DESC, event_id DESC
-) n
-WHERE s.facility_pk = n.facility_pk
-  AND (n.observed_at, n.state, n.event_id) > (s.observed_at, s.state, s.event_id)
-""")
+#: Newest first by time, graver state, id; the function locks in order of key (migration 0008).
+_APPLY = text("SELECT waiting, future FROM apply_status(:batch, :opened_at)")
 
 
 def ingest_status(
@@ -342,9 +316,7 @@ def _store(
         _settle_repeats(connection, again, receipt)
     if not accepted:
         return
-    receipt.waiting, receipt.future = connection.execute(_KEPT, key).one()
-    connection.execute(_LOCK, key)
-    connection.execute(_APPLY, key)
+    receipt.waiting, receipt.future = connection.execute(_APPLY, key).one()
     receipt.accepted = accepted
     write.kind = "status"
     write.detail = {"accepted": accepted}
