@@ -11,20 +11,17 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from geo.counts import COUNTS as COUNTS
+from geo.counts import Count, Place, by_return, unit_facts
 from geo.grade import assess, district_levels, next_clock_change, worst_of
 from geo.power import Loss, Supply
 from geo.power_event import Earlier, PowerEvent, PowerView, Settled, graver
 from geo.rules import RulePack
-from geo.split import split_by_weights
-
-#: Sums of `Known.counts`, integers: facilities in all, unknown, degraded, down.
-COUNTS = ("total", "unknown", "degraded", "down")
 
 
 @dataclass(frozen=True)
@@ -138,22 +135,21 @@ def _by_facilities(
 
 def facility_facts(known: Known, kinds: Sequence[str]) -> list[dict[str, Any]]:
     """Totals per unit over all operators of the graded kinds; silent operators' rest is unknown."""
-    rows = known.counts
-    rows = rows[rows["kind"].isin(kinds) & rows["unit"].notna()]
-    silent = rows["operator"].isin(known.silent)
-    unheard = (rows["total"] - rows["down"]).where(silent, rows["unknown"])
-    sums = (
-        rows.assign(unheard=unheard).groupby("unit", sort=True)[["total", "down", "unheard"]].sum()
-    )
+    return unit_facts(places_counted(known.counts), kinds, known.silent)
+
+
+def places_counted(counts: pd.DataFrame) -> list[tuple[Place, Count]]:
+    """The rows of `Known.counts` one by one; a missing district or unit is None."""
+    keys = counts[list(Place._fields)].to_numpy(dtype=object).tolist()
+    figures = counts[list(COUNTS)].to_numpy(dtype="int64").tolist()
     return [
-        {
-            "adcode": unit,
-            "facilities_total": total,
-            "facilities_down": down,
-            "facilities_unknown": unheard,
-        }
-        for unit, (total, down, unheard) in zip(sums.index, sums.to_numpy().tolist(), strict=True)
+        (Place(kind, operator, _known(adcode), _known(unit)), Count(*row))
+        for (kind, operator, adcode, unit), row in zip(keys, figures, strict=True)
     ]
+
+
+def _known(code: Any) -> str | None:
+    return code if isinstance(code, str) else None
 
 
 def _below_floor(
@@ -305,59 +301,23 @@ def with_returns(
 ) -> pd.DataFrame:
     """Replace an operator's kind by its return where the return is the source, never both.
 
-    `sites`: kind, operator, adcode, unit, COUNTS. A return's rows give `code`, total, down,
-    unknown. What the return does not list, but the inventory has, is unknown: "no change" must be
-    sent. A zone's totals are split over its districts by the inventory, largest remainders.
+    `sites`: kind, operator, adcode, unit, COUNTS. `returns`: as `geo.counts.by_return`.
     """
     if not returns:
         return sites
     replaced = {(r["operator"], r["kind"]) for r in returns}
-    mine = [k in replaced for k in zip(sites["operator"], sites["kind"], strict=True)]
-    kept = sites[~np.array(mine, bool)]
+    mine = np.array(
+        [k in replaced for k in zip(sites["operator"], sites["kind"], strict=True)], bool
+    )
+    kept = sites[~mine]
+    own: dict[tuple[str, str], list[tuple[str | None, str | None, int]]] = defaultdict(list)
+    for place, count in places_counted(sites[mine]):
+        own[place.operator, place.kind].append((place.adcode, place.unit, count.total))
     hosts = {u["code"]: u["adcodes"] for u in units}
-    rows: list[dict[str, Any]] = []
-    for one in returns:
-        own = sites[(sites["operator"] == one["operator"]) & (sites["kind"] == one["kind"])]
-        base = {"operator": one["operator"], "kind": one["kind"]}
-        listed = {r["code"] for r in one["rows"]}
-        for r in one["rows"]:
-            rows += _return_rows(base, r, own, hosts.get(r["code"], []))
-        missing = own[~own["unit"].isin(listed) & ~own["adcode"].isin(listed)]
-        for m in missing.to_dict("records"):
-            rows.append(
-                {**base, "adcode": m["adcode"], "unit": m["unit"], "total": m["total"]}
-                | {"unknown": m["total"], "degraded": 0, "down": 0}
-            )
+    rows = [
+        {**place._asdict(), **count._asdict()}
+        for one in returns
+        for place, count in by_return(one, own[one["operator"], one["kind"]], hosts)
+    ]
     added = pd.DataFrame(rows, columns=[*kept.columns]) if rows else kept.iloc[:0]
     return pd.concat([kept, added], ignore_index=True)
-
-
-def _return_rows(
-    base: Mapping[str, Any], row: Mapping[str, Any], own: pd.DataFrame, hosts: Sequence[str]
-) -> list[dict[str, Any]]:
-    figures = {
-        "total": int(row["total"]),
-        "unknown": int(row.get("unknown") or 0),
-        "degraded": 0,
-        "down": int(row["down"]),
-    }
-    if len(hosts) <= 1:
-        adcode = hosts[0] if hosts else None
-        return [{**base, "adcode": adcode, "unit": row["code"], **figures}]
-    weights: dict[str | None, int | float | Fraction] = defaultdict(int, dict.fromkeys(hosts, 0))
-    for adcode, total in zip(own["adcode"], own["total"], strict=True):
-        if adcode in weights:
-            weights[adcode] += int(total)
-    if not any(weights.values()):
-        weights.update(dict.fromkeys(hosts, 1))
-    # Each part within what is left of its district's total, so that no district has more down and
-    # unknown than it has facilities.
-    parts = {"total": split_by_weights(figures["total"], weights)}
-    room: dict[str | None, int] = {h: int(parts["total"][h]) for h in hosts}
-    for name in ("down", "unknown", "degraded"):
-        parts[name] = split_by_weights(figures[name], weights, at_most=room)
-        room = {h: room[h] - int(parts[name][h]) for h in hosts}
-    return [
-        {**base, "adcode": h, "unit": row["code"], **{n: int(parts[n][h]) for n in figures}}
-        for h in hosts
-    ]
