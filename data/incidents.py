@@ -246,11 +246,12 @@ def list_incidents(
 
 
 def _graded(feature: dict[str, Any], row: Any, packs: RulePacks, when: datetime) -> dict[str, Any]:
-    """The feature with the level its facts give; null under a plan not in force at `when`."""
+    """The feature with the level its facts give, between which levels it lies and on which unknown
+    facts that depends; all null under a plan not in force at `when`."""
     in_force = {pack.plan: pack for pack in packs.in_force(when)}
     pack = in_force.get(row.plan)
-    level = assess(pack, row.facts, now=when)["level"] if pack else None
-    feature["properties"]["level"] = level
+    found = assess(pack, row.facts, now=when) if pack else {}
+    feature["properties"] |= {name: found.get(name) for name in ("level", "bounds", "unknown")}
     return feature
 
 

@@ -109,7 +109,8 @@ def next_clock_change(pack: RulePack, facts: Mapping[str, Any], now: datetime) -
 
 def worst_of(assessments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The gravest of several assessments of one plan, the first of equals, with the findings of all
-    (extra keys kept) and bounds that cover all. Raises ValueError when there is none."""
+    (extra keys kept), bounds that cover all, and as `unknown` the facts that widen these bounds.
+    Raises ValueError when there is none."""
     given = list(assessments)
     if not given:
         raise ValueError("no assessment to choose from")
@@ -123,6 +124,8 @@ def worst_of(assessments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         name: _level(min(_order(a["bounds"][name]) for a in given))
         for name in ("at_least", "at_most")
     }
+    widening = (a for a in given if _order(a["bounds"]["at_most"]) < _order(worst["level"]))
+    worst["unknown"] = sorted({name for a in widening for name in a["unknown"]})
     return worst
 
 

@@ -397,6 +397,27 @@ def test_a_list_of_the_past_shows_state_and_level_as_known_then(engine: Engine) 
     assert seen(None) == ("resolved", 3)
 
 
+def test_a_list_says_between_which_levels_an_incident_lies_and_what_is_unknown(
+    engine: Engine,
+) -> None:
+    harmless = {"deaths": 0, "serious_injuries": 0, "direct_loss_yuan": 0}
+    vague = submit(engine, incident(facts={"people_stranded": 3}), FIELD).json["incident_id"]
+    clear = submit(
+        engine, incident(facts=harmless | {"people_stranded": 0, "stranded_hours": 0}), FIELD
+    )
+    found = {
+        f["id"]: f["properties"]
+        for f in list_incidents(engine, COMMANDER, PACKS, limit=10_000)["features"]
+    }
+    assert found[vague]["level"] is None
+    assert found[vague]["bounds"] == {"at_least": None, "at_most": 1}
+    assert {"deaths", "serious_injuries"} <= set(found[vague]["unknown"])
+    one = found[clear.json["incident_id"]]
+    assert one["level"] is None
+    assert one["bounds"] == {"at_least": None, "at_most": None}
+    assert one["unknown"] == []
+
+
 def test_row_level_security_alone_hides_other_districts(engine: Engine) -> None:
     key = submit(engine, incident(), FIELD).json["incident_id"]
     with reading(engine, [SHAPINGBA]) as connection:

@@ -270,6 +270,18 @@ def test_the_worst_of_several_has_bounds_that_cover_all() -> None:
         worst_of([])
 
 
+def test_the_worst_of_several_names_the_unknown_facts_of_whichever_widen_its_bounds() -> None:
+    certain = assess(SPECIAL, incident(deaths=3), now=NOW)
+    unsure = assess(SPECIAL, incident(deaths=None), now=NOW)
+    small = assess(SPECIAL, incident(deaths=0, people_stranded=None), now=NOW)
+    assert certain["unknown"] == []
+    assert worst_of([certain, unsure])["unknown"] == unsure["unknown"] == ["deaths"]
+    assert worst_of([certain])["unknown"] == []
+    # what could only lift another incident to a level that is there already decides nothing
+    assert small["bounds"]["at_most"] in (None, 3, 4)
+    assert worst_of([certain, small])["unknown"] == []
+
+
 def test_districts_certain_only_case_by_case_share_one_finding_per_criterion() -> None:
     rows = [district(None, 0, 10, 7, "500102"), district(None, 60, 10, 7, "500101")]
     found = assess(POWER, power(*rows), now=NOW)["findings"]
