@@ -18,6 +18,8 @@ from geo.power import Loss, Supply, down_intervals, minus
 from geo.power_event import Earlier, Supplies
 
 Interval = tuple[datetime, datetime | None]
+#: observed_at, state, event_id.
+Told = tuple[datetime, str, str]
 
 
 @dataclass(frozen=True)
@@ -135,25 +137,19 @@ def power_known(
     this one: so that reading does not grow with all of history.
     """
     in_force = {"kinds": list(kinds), "at": at, "sequence": sequence, "since": since}
-    rows = connection.execute(text(_VERSIONS), {**in_force, "version": version_id}).all()
+    rows = supply_versions(connection, version_id, in_force)
     observed = _observed(connection, rows, sequence, since)
-    covered = _covered(connection, outages, in_force, now)
+    every = [one for outage in outages for one in outage["revisions"]]
+    covered = covered_hours(outages, inside_areas(connection, every, in_force), now)
     supply: dict[tuple[str | None, bool], Supply] = defaultdict(Supply)
-    losses = _reported(outages, now)
+    losses = reported_losses(outages, now)
     for r in rows:
         covers = covered.get(r.facility_id, [])
         told = observed.get(r.facility_id, [])
-        for interval in down_intervals(told, r.state_at_import, r.valid_from):
-            for start, end in minus(interval, [*covers, *_not_in_force(r)]):
-                # An observation a little ahead of our clock holds at once, as it does in counters.
-                start, end = min(start, now), end and min(end, now)
-                losses.append(Loss(r.adcode, r.main_grid, r.load_kw, r.customers, start, end))
+        losses += own_losses(r, told, covers, now)
         if r.ended:
             continue
-        covered_now = any(s <= now and (e is None or e > now) for s, e in covers)
-        state = _last_state(told, r)
-        unheard = state == "unknown" or (r.operator in silent and state != "down")
-        unknown = unheard and not covered_now
+        unknown = is_unknown(r, told, covers, now, silent)
         key = (r.adcode, r.main_grid)
         supply[key] += Supply(
             load_kw=r.load_kw,
@@ -163,17 +159,59 @@ def power_known(
         )
     return PowerKnown(
         dict(supply),
-        _earlier(rows, since, now),
+        earlier_supplies(rows, since, now),
         losses,
         sorted(instant for told in observed.values() for instant, _, _ in told),
     )
 
 
+def supply_versions(
+    connection: Connection, version_id: int, in_force: Mapping[str, Any]
+) -> Sequence[Any]:
+    """Versions of supply facilities with their district. `in_force`: kinds, at (None: now),
+    sequence, since (None: always)."""
+    return connection.execute(text(_VERSIONS), {**in_force, "version": version_id}).all()
+
+
+def own_losses(
+    version: Any, told: Sequence[Told], covers: Sequence[Interval], now: datetime
+) -> list[Loss]:
+    """What is lost with a facility while it is down and counts by itself. `covers`: when it counts
+    only through an outage; one that is to come takes nothing yet."""
+    begun = [hours for hours in covers if hours[0] <= now]
+    return [
+        # An observation a little ahead of our clock holds at once, as it does in counters.
+        Loss(
+            version.adcode,
+            version.main_grid,
+            version.load_kw,
+            version.customers,
+            min(start, now),
+            end and min(end, now),
+        )
+        for interval in down_intervals(told, version.state_at_import, version.valid_from)
+        for start, end in minus(interval, [*begun, *_not_in_force(version)])
+    ]
+
+
+def is_unknown(
+    version: Any,
+    told: Sequence[Told],
+    covers: Sequence[Interval],
+    now: datetime,
+    silent: frozenset[str],
+) -> bool:
+    """Whether its load is unknown now: so it was said, or nothing is heard, and no outage says."""
+    state = last_state(told, version)
+    unheard = state == "unknown" or (version.operator in silent and state != "down")
+    return unheard and not any(s <= now and (e is None or e > now) for s, e in covers)
+
+
 def _observed(
     connection: Connection, rows: Sequence[Any], sequence: int, since: datetime | None
-) -> dict[str, list[tuple[datetime, str, str]]]:
+) -> dict[str, list[Told]]:
     """`(observed_at, state, event_id)` per facility, complete from `since` on."""
-    observed: dict[str, list[tuple[datetime, str, str]]] = defaultdict(list)
+    observed: dict[str, list[Told]] = defaultdict(list)
     if not rows:
         return observed
     speakers = sorted({(r.facility_id, r.operator) for r in rows})
@@ -207,7 +245,7 @@ def _not_in_force(version: Any) -> list[Interval]:
     return ends if version.version == 1 else [(_EVER, version.valid_from), *ends]
 
 
-def _earlier(rows: Sequence[Any], since: datetime | None, now: datetime) -> list[Earlier]:
+def earlier_supplies(rows: Sequence[Any], since: datetime | None, now: datetime) -> list[Earlier]:
     """Supply by the inventories that were superseded after `since`, in order of time."""
     hours = [(_begin(r), r.valid_to if r.ended else None, r) for r in rows]
     turns = {t for begin, end, _ in hours for t in (begin, end) if t is not None and t != _EVER}
@@ -223,14 +261,14 @@ def _earlier(rows: Sequence[Any], since: datetime | None, now: datetime) -> list
     return found
 
 
-def _last_state(observations: list[tuple[datetime, str, str]], row: Any) -> str:
+def last_state(observations: Sequence[Told], row: Any) -> str:
     gravity = {"up": 0, "unknown": 1, "degraded": 2, "down": 3}
     if not observations:
         return str(row.state_at_import)
     return max(observations, key=lambda o: (o[0], gravity[o[1]], o[2]))[1]
 
 
-def _reported(outages: Sequence[dict[str, Any]], now: datetime) -> list[Loss]:
+def reported_losses(outages: Sequence[Mapping[str, Any]], now: datetime) -> list[Loss]:
     """The losses of reported outages. Each revision's figures hold from its receipt on, the first
     one's from the beginning; what one says is restored is restored from its receipt on."""
     losses = []
@@ -261,33 +299,37 @@ def _revisions(
             yield one, start, end
 
 
-def _covered(
-    connection: Connection,
-    outages: Sequence[dict[str, Any]],
-    in_force: Mapping[str, Any],
-    now: datetime,
-) -> dict[str, list[Interval]]:
-    """Facilities that a reported outage names or contains, with the hours it does so."""
-    covered: dict[str, list[Interval]] = defaultdict(list)
-    every = [one for outage in outages for one in outage["revisions"]]
-    if not every:
-        return covered
+def inside_areas(
+    connection: Connection, revisions: Sequence[Mapping[str, Any]], in_force: Mapping[str, Any]
+) -> dict[tuple[str, int], set[str]]:
+    """(outage_id, revision) → the supply facilities inside its area. `in_force`: as above."""
+    members: dict[tuple[str, int], set[str]] = defaultdict(set)
+    if not revisions:
+        return members
     inside = connection.execute(
         text(_INSIDE),
         {
             **in_force,
-            "ids": [one["outage_id"] for one in every],
-            "revisions": [one["revision"] for one in every],
+            "ids": [one["outage_id"] for one in revisions],
+            "revisions": [one["revision"] for one in revisions],
         },
     )
-    members: dict[tuple[str, int], set[str]] = defaultdict(set)
     for outage_id, revision, facility_id in inside:
         members[outage_id, revision].add(facility_id)
+    return members
+
+
+def covered_hours(
+    outages: Sequence[Mapping[str, Any]],
+    members: Mapping[tuple[str, int], set[str]],
+    now: datetime,
+) -> dict[str, list[Interval]]:
+    """Facilities that a reported outage names or contains (`members`), with the hours it does."""
+    covered: dict[str, list[Interval]] = defaultdict(list)
     for outage in outages:
         begin = outage["started_at"] if outage["planned"] else min(outage["started_at"], now)
         for one, start, end in _revisions(outage, begin):
-            for facility_id in members[one["outage_id"], one["revision"]] | set(
-                one["facility_ids"]
-            ):
+            inside = members.get((one["outage_id"], one["revision"]), set())
+            for facility_id in inside | set(one["facility_ids"]):
                 covered[facility_id].append((start, end))
     return covered

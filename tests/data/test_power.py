@@ -342,3 +342,13 @@ def test_a_substation_taken_up_again_was_not_lost_meanwhile(engine: Engine) -> N
     found = power(engine)
     assert shed_mw(found["current"]) == 30
     assert shed_mw(found) == 270  # without the 30 MW that were in no inventory then
+
+
+def test_a_planned_outage_to_come_restores_nothing_before_it_begins(engine: Engine) -> None:
+    load_facilities(engine, [substation("S0", YUZHONG), substation("S1", YUZHONG)])
+    report(engine, ("S0", "down", ago(minutes=60)))
+    outage(engine, "P", 1, load_shed_kw=0, planned=True, facility_ids=["S0"], started_at=ago(hours=-20))  # fmt: skip
+    assert shed_mw(power(engine)["current"]) == 30
+    outage(engine, "P", 2, load_shed_kw=0, planned=True, facility_ids=["S0"], started_at=ago(minutes=9))  # fmt: skip
+    found = power(engine)
+    assert (shed_mw(found["current"]), shed_mw(found)) == (0, 30)
