@@ -46,25 +46,38 @@ def sources_at(connection: Connection, sequence: int) -> list[Source]:
     return _sources(connection, _SOURCES, {"sequence": sequence})
 
 
+def reports_at(connection: Connection, sequence: int) -> dict[tuple[str, str], list[Any]]:
+    """(operator, kind) → newest `observed_at` of sites, of returns, and when it was last heard."""
+    rows = connection.execute(text(_SOURCES), {"sequence": sequence})
+    return {(r.operator, r.kind): [r.site_at, r.return_at, r.heard_at] for r in rows}
+
+
 def sources_now(connection: Connection) -> list[Source]:
     """The same through the last fold, from the folded table."""
     return _sources(connection, _LATEST, {})
 
 
 def _sources(connection: Connection, sql: str, params: dict[str, int]) -> list[Source]:
-    found = []
-    for operator, kind, site_at, return_at, heard in connection.execute(text(sql), params):
-        by_return = return_at is not None and (site_at is None or return_at >= site_at)
-        found.append(
-            Source(
-                operator,
-                kind,
-                "return" if by_return else "site",
-                return_at if by_return else site_at,
-                heard,
-            )
-        )
-    return found
+    return [source_of(*row) for row in connection.execute(text(sql), params)]
+
+
+def source_of(
+    operator: str,
+    kind: str,
+    site_at: datetime | None,
+    return_at: datetime | None,
+    heard: datetime | None,
+) -> Source:
+    """The newer of per-site reports and returns, by the time they speak of; at equal times the
+    return."""
+    by_return = return_at is not None and (site_at is None or return_at >= site_at)
+    return Source(
+        operator,
+        kind,
+        "return" if by_return else "site",
+        return_at if by_return else site_at,
+        heard,
+    )
 
 
 def heard_at(sources: list[Source]) -> dict[str, datetime]:

@@ -148,6 +148,13 @@ class Timeline:
         empty: Ints = np.zeros((0, *self._before.shape[1:]), np.int64)
         return np.concatenate(parts) if parts else empty
 
+    def span(self, since: datetime | None, until: datetime | None) -> tuple[int, int]:
+        """The instants `[low, high)` at which the losses after `since` and before `until` stand;
+        what was still lost at `since` is among them."""
+        low = 0 if since is None else max(bisect_right(self.instants, since) - 1, 0)
+        high = len(self.instants) if until is None else bisect_left(self.instants, until)
+        return low, high
+
     def most(self, low: int, high: int) -> Ints:
         """The maxima over the instants `[low, high)`, each quantity by itself; not empty."""
         whole = slice(-(-low // _BLOCK), high // _BLOCK)
@@ -273,8 +280,7 @@ def worst_moment(
         return before
     after = since or line.instants[0]
     # What was still lost at the close belongs to the new event from the close on.
-    first = max(bisect_right(line.instants, after) - 1, 0)
-    end = len(line.instants) if until is None else bisect_left(line.instants, until)
+    first, end = line.span(after, until)
     losing = line.losing[first:end]
     if not losing.any():
         return before

@@ -152,6 +152,19 @@ class PowerEvent:
         assessment["event"] = self._told(worst)
         return assessment, district_levels(pack, current["facts"], self.now)
 
+    def greatest(self) -> Ints:
+        """The greatest loss of each quantity in the event, shape (districts + 2, quantities): rows
+        as in `PowerView`, then the city as a whole at one instant. Each instant is capped at what
+        there was then. Complete only where `losses` are, since the event's beginning."""
+        most = np.zeros((len(self.view.adcodes) + 2, len(QUANTITIES)), np.int64)
+        for since, until, view in self._spans():
+            low, high = self.line.span(since, until)
+            if low < high:
+                capped = np.minimum(self.line.during(low, high), view.supplied)
+                most[:-1] = np.maximum(most[:-1], capped.max(axis=0))
+                most[-1] = np.maximum(most[-1], capped.sum(axis=1).max(axis=0))
+        return most
+
     def _spans(self) -> Iterator[tuple[datetime | None, datetime | None, PowerView]]:
         """The event cut where the inventory changed and where it is to be settled."""
         since = self.after
