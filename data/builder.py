@@ -25,6 +25,7 @@ from data.power_memory import PowerMemory
 from data.rulepacks import RulePacks
 from data.settings import SituationSettings
 from data.situation import AreaShares, Moment, Shown, document, shown_at
+from geo.coverage_grid import SAMPLING_ERROR
 
 BUILDER_LOCK = 7106
 LANGUAGES = ("zh", "en")
@@ -51,6 +52,10 @@ class LiveAreaShares(AreaShares, Protocol):
     @property
     def settled(self) -> bool:
         """Whether everything the newest situation asked for can be said."""
+        ...
+
+    def told(self, sequence: int) -> None:
+        """What was given last for now is what the situation stored under `sequence` has."""
         ...
 
 
@@ -160,7 +165,7 @@ class Builder(threading.Thread):
                 if self.area is not None and not self.area.settled:
                     told = _with_areas_of(self._told, told)
                 if told == self._told:
-                    self._built, self._area_revision = shown, revision
+                    self._keep(shown, revision)
                     return sequence if fresh else None
                 # Another change may come in between: the tick is built like any other change.
                 publish(connection, "tick", {"levels": shown.result.levels()})
@@ -171,8 +176,14 @@ class Builder(threading.Thread):
                 ticked = False
         if ticked:
             return self.build_once()
-        self._built, self._area_revision = shown, revision
+        self._keep(shown, revision)
         return sequence
+
+    def _keep(self, shown: Shown, revision: int) -> None:
+        """This situation is the stored one."""
+        self._built, self._area_revision = shown, revision
+        if self.area is not None:
+            self.area.told(shown.moment.sequence)
 
     def _store(self, connection: Connection, shown: Shown, before: int) -> None:
         """Bytes per language, the stream's events since `before`, and the announcement."""
@@ -281,18 +292,25 @@ def _stored(connection: Connection, sequence: int) -> dict[str, Any]:
 
 
 def _with_areas_of(before: Mapping[str, Any], told: dict[str, Any]) -> dict[str, Any]:
-    """`told` with the area shares it cannot give yet, while grids are read after a start, as they
-    were: what is not known for a moment has not changed."""
+    """`told` with the area shares it cannot give yet, while grids are read and exact shares
+    computed after a start, as they were: what is not known for a moment has not changed."""
     known = {d["adcode"]: d for d in before.get("districts", ())}
     districts = []
     for district in told["districts"]:
         was = known.get(district["adcode"], district)
+        then, now = was.get("area_share", {}), district["area_share"]
+        shares = {**then, **{k: _better(then.get(k, one), one) for k, one in now.items()}}
         people = district["population_affected"]
-        districts.append(
-            {
-                **district,
-                "area_share": {**was.get("area_share", {}), **district["area_share"]},
-                "population_affected": was.get("population_affected") if people is None else people,
-            }
-        )
+        if people is None or shares == then:
+            people = was.get("population_affected")
+        districts.append({**district, "area_share": shares, "population_affected": people})
     return {**told, "districts": districts}
+
+
+def _better(then: Mapping[str, Any], now: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The exact share of before, where the sampled one of now does not contradict it."""
+    if (then.get("method"), now["method"]) == ("exact", "sampled") and all(
+        abs(then[name] - now[name]) <= SAMPLING_ERROR for name in ("any", "all")
+    ):
+        return then
+    return now

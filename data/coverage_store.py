@@ -28,6 +28,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.database import reading
 from data.divisions import districts_frame
+from data.kind_inventory import KindInventory
 from geo.coverage_grid import CoverageGrid, GivenUp
 from geo.errors import InvalidInput
 
@@ -63,11 +64,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Coverage:
-    """A grid and the facilities it is of, as `facility.pk` in the grid's order."""
+    """A grid and the facilities it is of: as `facility.pk`, and what their cells are made of, both
+    in the grid's order."""
 
     grid: CoverageGrid
     pks: NDArray[np.int64]
     content: str
+    inventory: KindInventory
 
 
 class Inventories:
@@ -331,7 +334,7 @@ class CoverageStore:
         grid = self._load_or_build(content, facilities, districts, reach_m)
         seconds = round(time.monotonic() - started, 2)
         log.info("coverage_ready", kind=wanted.kind, facilities=len(pks), seconds=seconds)
-        return Coverage(grid, pks, content)
+        return Coverage(grid, pks, content, KindInventory.of(facilities, districts, reach_m))
 
     def _given_up(self) -> bool:
         return self._stopping

@@ -28,6 +28,7 @@ from data.outages import open_outages
 from data.rulepacks import RulePacks
 from data.situation import AreaShares, Moment, supply_kinds
 from data.sources import sources_at
+from geo.coverage import AreaShare
 from geo.grade import assess
 from geo.region import (
     Region,
@@ -336,7 +337,7 @@ def _shares_of(asked: _Asked, outage: Mapping[str, Any]) -> dict[str | None, flo
 
 def _population(
     parts: RegionParts,
-    shares: Mapping[str, Mapping[str, tuple[float, float]]],
+    shares: Mapping[str, Mapping[str, AreaShare]],
     kinds: Sequence[str],
 ) -> dict[str, Any]:
     """Residents by the share of each district's area; null where a district's are not known."""
@@ -344,7 +345,7 @@ def _population(
     affected: float | None = 0.0
     for part in parts.districts:
         people = None if part.population is None else part.population * part.share_of_district
-        power = [shares[k][part.adcode][0] for k in kinds if part.adcode in shares.get(k, {})]
+        power = [shares[k][part.adcode].any for k in kinds if part.adcode in shares.get(k, {})]
         hit = people * max(power) if people is not None and power else None
         inside = None if people is None or inside is None else inside + people
         affected = None if hit is None or affected is None else affected + hit

@@ -1,9 +1,10 @@
 """The share of each district's area out of service, for the situation at a moment.
 
 docs/meanings.md, "Area": per kind, the union of the cells of facilities that are down and, for
-kinds that supply power, of the reported outages' polygons. Shares come from `geo.coverage_grid`,
-within 0.1 percentage point. A kind has no entry while its grid is being made: a wrong share is
-worse than none, and `revision` tells the builder when to look again.
+kinds that supply power, of the reported outages' polygons. Shares come at once from
+`geo.coverage_grid`, within 0.1 percentage point, and in the background from `data.exact_area`. A
+kind has no entry while its grid is being made: a wrong share is worse than none, and `revision`
+tells the builder when to look again.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from sqlalchemy import Connection, Engine
 from data.coverage_store import Coverage, CoverageStore, Inventories
 from data.divisions import DivisionVersion
 from data.down_facilities import DownFacilities, DownNow, down_at
+from data.exact_area import ExactAreas, Shares, Wanted
 from data.outage_split import LOAD_KINDS
 from data.settings import SituationSettings
-
-Shares = dict[str, tuple[float, float]]
+from geo.coverage import AreaShare
 
 #: How long a question about the past waits for its grids, in seconds; then it is answered without.
 PATIENCE_S = 2.0
@@ -37,27 +38,36 @@ FOOTPRINTS_KEPT = 8
 
 @dataclass(frozen=True)
 class _Answer:
-    """The last shares of a kind, and what they were computed from."""
+    """The last shares of a kind by samples, what they were computed from, and where anything is
+    out."""
 
     content: str
     down: NDArray[np.bool_]
     reported: tuple[tuple[str, int], ...]
     shares: Shares
+    wanted: list[Wanted]
 
 
 class ServiceAreas:
     """Area shares now and in the past; a background part of a process, with a thread of its own.
 
-    `folder` keeps the grids between runs (None: memory only).
+    `folder` keeps the grids between runs (None: memory only). Without `exact` shares stay as
+    sampled, except that where nothing is out zero is exact.
     """
 
     def __init__(
-        self, engine: Engine, settings: SituationSettings, folder: Path | None = None
+        self,
+        engine: Engine,
+        settings: SituationSettings,
+        folder: Path | None = None,
+        exact: ExactAreas | None = None,
     ) -> None:
         # the farther a kind reaches, the fewer there are: its grid is soon made and comes first
         self._kinds = sorted(settings.reach_m, key=lambda kind: -settings.reach_m[kind])
         self._store = CoverageStore(engine, settings.reach_m, folder)
         self._inventories = Inventories(self._kinds)
+        self._computes = exact is not None
+        self._exact = exact or ExactAreas()
         self._now = DownNow()
         self._last: dict[str, _Answer] = {}
         self._footprints: OrderedDict[tuple[Any, ...], NDArray[np.int32]] = OrderedDict()
@@ -66,24 +76,32 @@ class ServiceAreas:
 
     @classmethod
     def under(cls, engine: Engine, settings: SituationSettings, var: Path) -> ServiceAreas:
-        """With the folder of an installation."""
-        return cls(engine, settings, var / "coverage")
+        """With the folder of an installation, and exact shares."""
+        folder = var / "coverage"
+        return cls(engine, settings, folder, ExactAreas(folder))
 
     def start(self) -> None:
         self._store.start()
+        if self._computes:
+            self._exact.start()
 
     def stop(self) -> None:
+        self._exact.stop()
         self._store.stop()
 
     @property
     def revision(self) -> int:
         """Grows whenever more can be said than before although nothing was published."""
-        return self._store.revision
+        return self._store.revision + self._exact.revision
 
     @property
     def settled(self) -> bool:
-        """Whether every grid the newest situation wanted is ready."""
-        return self._store.settled
+        """Whether every grid the newest situation wanted is ready, and every exact share."""
+        return self._store.settled and self._exact.settled
+
+    def told(self, sequence: int) -> None:
+        """The situation asked for last (`at` None) is what is stored under `sequence`."""
+        self._exact.told(sequence)
 
     def shares(
         self,
@@ -93,7 +111,8 @@ class ServiceAreas:
         at: datetime | None,
         outages: Sequence[Mapping[str, Any]],
     ) -> dict[str, Shares]:
-        """{kind: {adcode: (any, all)}}, fractions; `at` None means now.
+        """{kind: {adcode: share}}; `at` None means now. Of the past only what had been shown by
+        then is exact.
 
         `outages`: the newest revisions known (`data.outages.open_outages`). Kinds without a reach,
         without a facility in force, or whose grid is not ready have no entry.
@@ -110,11 +129,16 @@ class ServiceAreas:
             coverages = self._store.live(wanted)
             with self._lock:
                 down = self._now.at(connection, sequence)
-                return self._all(coverages, down, outages, keep=True)
+                asked = self._all(coverages, down, outages, keep=True)
+                return self._exact.live(asked)
         coverages = self._store.past(wanted, PATIENCE_S)
         if not coverages:
             return {}
-        return self._all(coverages, down_at(connection, sequence), outages, keep=False)
+        asked = self._all(coverages, down_at(connection, sequence), outages, keep=False)
+        return {
+            kind: self._exact.past(sampled, wanted, sequence)
+            for kind, (sampled, wanted) in asked.items()
+        }
 
     def _all(
         self,
@@ -123,7 +147,8 @@ class ServiceAreas:
         outages: Sequence[Mapping[str, Any]],
         *,
         keep: bool,
-    ) -> dict[str, Shares]:
+    ) -> dict[str, tuple[Shares, list[Wanted]]]:
+        """By kind the shares as sampled, and the districts in which anything is out."""
         reported, polygons = _polygons(outages)
         found = {}
         for kind, coverage in coverages.items():
@@ -137,19 +162,19 @@ class ServiceAreas:
                 and (last.content, last.reported) == (coverage.content, own)
                 and np.array_equal(last.down, is_down)
             ):
-                found[kind] = last.shares
+                found[kind] = (last.shares, last.wanted)
                 continue
             footprint = self._footprint(coverage, own, areas) if areas else None
             table = coverage.grid.area_share(is_down, footprint=footprint)
-            found[kind] = dict(
-                zip(
-                    table["adcode"].tolist(),
-                    zip(table["any"].tolist(), table["all"].tolist(), strict=True),
-                    strict=True,
-                )
-            )
+            pairs = zip(table["any"].tolist(), table["all"].tolist(), strict=True)
+            sampled: Shares = {
+                adcode: AreaShare(any_share, all_share, "sampled")
+                for adcode, (any_share, all_share) in zip(table["adcode"], pairs, strict=True)
+            }
+            wanted = self._exact.wanted(kind, coverage.inventory, is_down, areas)
+            found[kind] = (sampled, wanted)
             if keep:
-                self._last[kind] = _Answer(coverage.content, is_down, own, found[kind])
+                self._last[kind] = _Answer(coverage.content, is_down, own, sampled, wanted)
         return found
 
     def _footprint(

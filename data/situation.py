@@ -26,6 +26,7 @@ from data.returns import returns_at
 from data.rulepacks import RulePacks
 from data.settings import SituationSettings
 from data.sources import Source, as_json, heard_at, silent_operators, sources_at, sources_now
+from geo.coverage import AreaShare
 from geo.rules import RulePack
 from geo.situation import COUNTS, Known, NoiseFloor, Situation, situation, with_returns
 
@@ -40,7 +41,7 @@ class AreaShares(Protocol):
         sequence: int,
         at: datetime | None,
         outages: Sequence[Mapping[str, Any]],
-    ) -> dict[str, dict[str, tuple[float, float]]]: ...
+    ) -> dict[str, dict[str, AreaShare]]: ...
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import geopandas as gpd
 import numpy as np
@@ -38,6 +39,15 @@ _QUARTER_SEGMENTS = 16
 # radius of the regular polygon that has the disc's area
 _SIDES = 4 * _QUARTER_SEGMENTS
 _EQUAL_AREA = float(np.sqrt(2 * np.pi / (_SIDES * np.sin(2 * np.pi / _SIDES))))
+
+
+class AreaShare(NamedTuple):
+    """Shares (0–1) of a district's area where some network of a kind is out, and where all are;
+    `exact` by unions of cells (here), or `sampled` (`geo/coverage_grid.py`)."""
+
+    any: float
+    all: float
+    method: Literal["exact", "sampled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,15 +192,19 @@ def exact_area_share(
     cell_id = cells["cell_id"].to_numpy()
     is_out = np.isin(cell_id, cell_id[is_down])
     once = ~cells["cell_id"].duplicated().to_numpy()
+    network = pd.factorize(cells["network"].to_numpy(dtype=object), use_na_sentinel=False)[0]
     shapes, home = cells.geometry.to_numpy(), cells["adcode"].to_numpy()
     rows = []
     for adcode, ground in _sorted_grounds(districts):
         here = once & (home == adcode)
-        out = shapely.union_all(shapes[here & is_out])
-        served = shapely.union_all(shapes[here & ~is_out]) if not out.is_empty else out
+        lost = shapes[here & is_out]
+        out = shapely.union_all(lost)
         inside = _areal(shapely.intersection(reported, ground))
         any_m2 = float(area_m2(shapely.union(out, inside)))
-        all_m2 = float(area_m2(shapely.union(_areal(shapely.difference(out, served)), inside)))
+        all_m2 = any_m2  # where one network serves, some and all are the same
+        if len(np.unique(network[here])) > 1:
+            served = shapely.union_all(_overlapping(shapes[here & ~is_out], lost))
+            all_m2 = float(area_m2(shapely.union(_areal(shapely.difference(out, served)), inside)))
         # `all` is a part of `any`; overlays agree on that only up to rounding
         rows.append((adcode, any_m2, min(all_m2, any_m2), float(area_m2(ground))))
     return _shares(rows)
@@ -273,6 +287,12 @@ def _cells(ground: BaseGeometry, lon: Floats, lat: Floats, reach_m: float) -> Sh
     cut = shapely.intersection(degrees[crossing], ground)
     degrees[crossing] = [_areal(shape) for shape in cut]
     return degrees
+
+
+def _overlapping(shapes: Shapes, others: Shapes) -> Shapes:
+    """Those of `shapes` whose boxes overlap the box of any of `others`."""
+    near: Shapes = shapes[np.unique(shapely.STRtree(shapes).query(others)[1])]
+    return near
 
 
 def _areal(shape: BaseGeometry) -> BaseGeometry:

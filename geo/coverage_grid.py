@@ -38,6 +38,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
+SAMPLING_ERROR = 0.001
+"""No share from samples is farther from the exact one."""
 FEWEST_SAMPLES = 100_000
 EDGE_DEGREES = 0.05
 _E2 = 0.0066943799901413165  # squared eccentricity of WGS-84

@@ -18,6 +18,7 @@ import pandas as pd
 
 from geo.counts import COUNTS as COUNTS
 from geo.counts import Count, Place, by_return, unit_facts
+from geo.coverage import AreaShare
 from geo.grade import assess, district_levels, next_clock_change, worst_of
 from geo.power import Loss, Supply
 from geo.power_event import Earlier, PowerEvent, PowerView, Settled, graver
@@ -42,7 +43,7 @@ class Known:
     `silent`: operators from whom nothing was heard in time. `supply`: per (adcode, main_grid), now;
     `supply_earlier`, `event_settled`, `settle_at`: see `geo.power_event.PowerEvent`.
     `incidents`: open ones, each with incident_id, plan, adcode, unit, facts. `area_share`:
-    kind → adcode → (any, all). `sources`: what each operator's figures rest on, as shown.
+    kind → adcode → share. `sources`: what each operator's figures rest on, as shown.
     """
 
     districts: list[dict[str, Any]]
@@ -58,7 +59,7 @@ class Known:
     settle_at: Sequence[datetime] = ()
     incidents: Sequence[Mapping[str, Any]] = ()
     declared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    area_share: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    area_share: Mapping[str, Mapping[str, AreaShare]] = field(default_factory=dict)
     supply_kinds: tuple[str, ...] = ()
 
     @property
@@ -258,8 +259,8 @@ def _district_rows(
                 "population": district.get("population"),
                 "population_affected": _affected(district.get("population"), shares, known),
                 "area_share": {
-                    kind: {"any": any_share, "all": all_share}
-                    for kind, (any_share, all_share) in sorted(shares.items())
+                    kind: {"any": share.any, "all": share.all, "method": share.method}
+                    for kind, share in sorted(shares.items())
                 },
             }
         )
@@ -281,11 +282,9 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _affected(
-    population: int | None, shares: Mapping[str, tuple[float, float]], known: Known
-) -> int | None:
+def _affected(population: int | None, shares: Mapping[str, AreaShare], known: Known) -> int | None:
     """population × the area share of power; halves up; null where either is not known."""
-    power = [shares[kind][0] for kind in known.supply_kinds if kind in shares]
+    power = [shares[kind].any for kind in known.supply_kinds if kind in shares]
     if population is None or not power:
         return None
     return int(np.floor(population * max(power) + 0.5))

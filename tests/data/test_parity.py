@@ -32,7 +32,7 @@ from data.situation import situation_now
 from data.status import ingest_status
 from geo.aggregate import count_shares, customer_shares, load_shares, population_affected
 from geo.assign import DistrictLocator
-from geo.coverage import exact_area_share, service_cells
+from geo.coverage import AreaShare, exact_area_share, service_cells
 from geo.power import Supply
 from geo.split import split_by_weights
 from tests.feeds import INSIDE, NANAN, YUZHONG, ago, load_divisions
@@ -461,7 +461,7 @@ class ExactAreas:
         sequence: int,
         at: datetime | None,
         outages: Any,
-    ) -> dict[str, dict[str, tuple[float, float]]]:
+    ) -> dict[str, dict[str, AreaShare]]:
         frame = facilities(connection, version.id, "substation")
         districts = districts_frame(connection, version.id)
         polygons = [
@@ -472,8 +472,8 @@ class ExactAreas:
         down = frame.loc[frame["state"] == "down", "facility_id"].tolist()
         cells = service_cells(frame, districts, {"substation": 20_000.0})
         table = exact_area_share(cells, districts, down, polygons)
-        pairs = zip(table["any"], table["all"], strict=True)
-        return {"substation": dict(zip(table["adcode"], pairs, strict=True))}
+        found = (AreaShare(*pair, "exact") for pair in zip(table["any"], table["all"], strict=True))
+        return {"substation": dict(zip(table["adcode"], found, strict=True))}
 
 
 def test_the_situation_of_a_district_is_what_plain_joins_say(engine: Engine) -> None:
@@ -546,7 +546,7 @@ def test_the_situation_of_a_district_is_what_plain_joins_say(engine: Engine) -> 
         assert one["load"]["load_shed_mw"] == min(r.load_lost_kw + load, r.load_kw) / 1000
         assert one["customers"]["total"] == r.customers
         assert one["customers"]["out"] == min(r.customers_lost + out, r.customers)
-    any_share = pd.Series({adcode: share for adcode, (share, _) in area.items()})
+    any_share = pd.Series({adcode: share.any for adcode, share in area.items()})
     affected = population_affected(districts["population"], any_share)
     for adcode, one in rows.items():
         people = affected[adcode]

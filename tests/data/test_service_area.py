@@ -24,7 +24,7 @@ from data.divisions import districts_frame, version_at
 from data.facilities import COLUMNS, import_facilities, retire_facilities
 from data.outages import open_outages, store_outage
 from data.rulepacks import load_packs
-from data.service_area import ServiceAreas, Shares
+from data.service_area import ServiceAreas
 from data.settings import SituationSettings
 from data.situation import situation_now
 from data.status import ingest_status
@@ -105,19 +105,23 @@ def report(engine: Engine, *events: tuple[str, str, str], operators: Sequence[st
     return receipt.sequence
 
 
-def shares(area: ServiceAreas, engine: Engine, at: datetime | None = None) -> dict[str, Shares]:
-    """What the situation at `at` (None: now) would be given."""
+Pairs = dict[str, tuple[float, float]]
+
+
+def shares(area: ServiceAreas, engine: Engine, at: datetime | None = None) -> dict[str, Pairs]:
+    """What the situation at `at` (None: now) would be given, sampled: any and all by district."""
     with reading(engine, snapshot=True) as connection:
         version = version_at(connection, at)
         sequence = sequence_at(connection, at)
         now = at or datetime.now(UTC)
         outages = open_outages(connection, sequence, version.id, now)
-        return area.shares(connection, version, sequence, at, outages)
+        found = area.shares(connection, version, sequence, at, outages)
+    return {kind: {code: (s.any, s.all) for code, s in by.items()} for kind, by in found.items()}
 
 
 def when_ready(
     area: ServiceAreas, engine: Engine, at: datetime | None = None, kinds: int = 1
-) -> dict[str, Shares]:
+) -> dict[str, Pairs]:
     deadline = time.monotonic() + READY_S
     while len(found := shares(area, engine, at)) < kinds:
         assert time.monotonic() < deadline, f"only {sorted(found)} became ready"
@@ -286,7 +290,11 @@ def test_a_situation_is_built_at_once_and_again_with_shares_when_the_grid_is_rea
     assert second == first + 1
     by_code = {d["adcode"]: d for d in stored(engine, second)}
     assert by_code[YUZHONG]["area_share"]["substation"]["any"] > 0.9
-    assert by_code[NANAN]["area_share"]["substation"] == {"any": 0.0, "all": 0.0}
+    assert by_code[NANAN]["area_share"]["substation"] == {
+        "any": 0.0,
+        "all": 0.0,
+        "method": "exact",
+    }
     with reading(engine) as connection:
         kind = connection.execute(
             text("SELECT kind FROM change WHERE sequence = :n"), {"n": second}

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.rulepacks import load_packs
+from geo.coverage import AreaShare
 from geo.power import Loss, Supply
 from geo.situation import (  # fmt: skip
     COUNTS,
@@ -201,11 +202,13 @@ def test_of_two_operators_only_the_silent_ones_sites_are_unknown() -> None:
 def test_people_affected_are_the_areas_share_or_not_known(
     population: int | None, shares: Mapping[str, tuple[float, float]], expected: int | None
 ) -> None:
-    what = known(area_share={kind: {YUZHONG: share} for kind, share in shares.items()})
+    found = {kind: AreaShare(*share, "sampled") for kind, share in shares.items()}
+    what = known(area_share={kind: {YUZHONG: share} for kind, share in found.items()})
     what.districts[0]["population"] = population
     row = row_of(shown(what), YUZHONG)
     assert row["population_affected"] == expected
-    assert row["area_share"] == {k: {"any": s[0], "all": s[1]} for k, s in shares.items()}
+    assert row["area_share"] == {k: s._asdict() for k, s in found.items()}
+    assert all(set(one) == {"any", "all", "method"} for one in row["area_share"].values())
 
 
 # --- noise floor ------------------------------------------------------------------------------
