@@ -125,13 +125,20 @@ def _by_facilities(
     facts = {**declared, "districts": facility_facts(known, pack.facility_kinds)}
     assessment = assess(pack, facts, now=known.now)
     assessment["below_noise_floor"] = _below_floor(assessment, facts["districts"], floor)
-    by_unit = district_levels(pack, facts, known.now)
-    host = {u["code"]: u["adcodes"] for u in known.units}
-    by_district: dict[str, int | None] = {}
-    for code, level in by_unit.items():
-        for adcode in host.get(code, [code]):
-            by_district[adcode] = graver(by_district.get(adcode), level)
+    by_district = levels_of_districts(district_levels(pack, facts, known.now), known.units)
     return assessment, by_district
+
+
+def levels_of_districts(
+    by_unit: Mapping[str, int | None], units: Sequence[Mapping[str, Any]]
+) -> dict[str, int | None]:
+    """The level of each district: the gravest of the units that lie in it."""
+    hosts = {u["code"]: u["adcodes"] for u in units}
+    found: dict[str, int | None] = {}
+    for code, level in by_unit.items():
+        for adcode in hosts.get(code, [code]):
+            found[adcode] = graver(found.get(adcode), level)
+    return found
 
 
 def facility_facts(known: Known, kinds: Sequence[str]) -> list[dict[str, Any]]:
