@@ -58,6 +58,8 @@ OWN_SCRIPTS = (
     "field_store.js",
     "field_worker.js",
     "incidents.js",
+    "inset.js",
+    "labels.js",
     "legend.js",
     "main.js",
     "points.js",

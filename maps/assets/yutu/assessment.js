@@ -1,14 +1,14 @@
 // One plan's proposal with its reasons: what is met, how far the next level is, what is unknown.
 
-import { dayAndTime, decimal, el, integer, levelBadge, levelWords, percent, replace, ROMAN } from "./dom.js";
+import { dayAndTime, decimal, el, integer, levelBadge, levelWords, mayBeGraver, percent, replace, ROMAN } from "./dom.js";
 
 const SHOWN_PLACES = 8;
 const SHOWN_NEEDS = 4;
 
 export class AssessmentPanel {
-  // `incidents` has the plan's open ones as a section.
-  constructor({ root, say, nameOf, districtOf, kindOf, incidents, onSelect }) {
-    Object.assign(this, { root, say, nameOf, districtOf, kindOf, incidents, onSelect });
+  // `incidents` has the plan's open ones as a section; `incidentOf` one of them, where it may be read.
+  constructor({ root, say, nameOf, incidentOf, kindOf, incidents, onSelect, onIncident }) {
+    Object.assign(this, { root, say, nameOf, incidentOf, kindOf, incidents, onSelect, onIncident });
   }
 
   show(assessment, plan) {
@@ -36,12 +36,13 @@ export class AssessmentPanel {
     const { say } = this;
     const level = assessment.level;
     const calm = Boolean(assessment.below_noise_floor);
+    const open = levelIsOpen(assessment);
     const words = level
       ? levelWords(level, assessment.severity, say)
-      : say("not_reached");
+      : say(open ? "level_open" : "not_reached");
     const box = el("section", { cls: `verdict ${calm ? "calm" : ""}`.trim(), data: { level: level ?? "" } });
     box.append(
-      levelBadge(level, say, "huge"),
+      levelBadge(level, say, "huge", open),
       el(
         "div",
         { cls: "verdict-words" },
@@ -50,18 +51,19 @@ export class AssessmentPanel {
         el("p", { cls: "quiet", text: say(level ? "proposal" : "proposal_none") }),
       ),
     );
-    const lines = [];
+    const lines = [this.bearers(assessment)];
     const { at_least: least, at_most: most } = assessment.bounds ?? {};
-    if (least !== most) {
+    if (mayBeGraver(assessment.bounds)) {
+      const why = this.unknowns(assessment, plan);
       lines.push(
         el(
           "p",
           { cls: "bounds" },
           el("span", { text: say("bounds_least") }),
-          levelBadge(least ?? null, say, "small"),
+          least ? levelBadge(least, say, "small") : el("b", { text: say("no_level") }),
           el("span", { text: say("bounds_most") }),
           levelBadge(most ?? null, say, "small"),
-          el("span", { cls: "quiet", text: say("bounds_why", { what: this.unknowns(assessment, plan) }) }),
+          why ? el("span", { cls: "quiet", text: say("bounds_why", { what: why }) }) : null,
         ),
       );
     }
@@ -78,10 +80,37 @@ export class AssessmentPanel {
     return this.say("event_open", { worst: dayAndTime(event.worst_at), opened: dayAndTime(event.opened_at), now });
   }
 
-  // "districts[500229].facilities_down" → the fact's name, each once.
+  // "districts[500229].facilities_down" → the fact's name, each once. A plan fed by facilities may
+  // depend on those in unknown state without naming a fact.
   unknowns(assessment, plan) {
     const names = (assessment.unknown ?? []).map((path) => this.metric(String(path).split(".").pop(), plan));
-    return [...new Set(names)].join(this.say("comma")) || this.say("unknown_facilities");
+    if (names.length) return [...new Set(names)].join(this.say("comma"));
+    return plan.facilities ? this.say("unknown_facilities") : null;
+  }
+
+  // The incidents that have the plan's level, each by itself.
+  bearers(assessment) {
+    const ids = new Set((assessment.findings ?? []).filter((row) => row.incident_id && row.level === assessment.level).map((row) => row.incident_id));
+    if (!ids.size) return null;
+    const shown = [...ids].slice(0, SHOWN_PLACES);
+    const where = (id) => {
+      const code = this.incidentOf(id)?.adcode ?? assessment.findings.find((row) => row.incident_id === id)?.districts?.[0];
+      return code ? this.nameOf(code) : null;
+    };
+    return el(
+      "p",
+      { cls: "bearers places" },
+      el("span", { cls: "quiet", text: this.say("bearers", { n: ids.size }) }),
+      shown.map((id) => this.incident(id, where(id))),
+      ids.size > shown.length ? el("span", { cls: "quiet", text: this.say("and_more_incidents", { n: ids.size - shown.length }) }) : null,
+    );
+  }
+
+  // A button that shows an incident, or plain words where the account may not read it.
+  incident(id, where = null) {
+    const words = [el("b", { text: this.kindOf(id) ?? this.say("incident") }), where ? el("span", { text: where }) : null];
+    if (!this.incidentOf(id)) return el("span", { cls: "place" }, words);
+    return el("button", { cls: "place", attrs: { type: "button" }, data: { bearer: id }, on: { click: () => this.onIncident(id) } }, words);
   }
 
   findings(assessment, plan) {
@@ -213,17 +242,16 @@ export class AssessmentPanel {
   // The districts of a finding with their own values, gravest first; the rest as a number.
   places(row) {
     const values = new Map((row.values ?? []).map((one) => [one.adcode, one.value]));
-    const incident = row.incident_id ? this.districtOf(row.incident_id) : null;
-    const codes = [...new Set([...(row.districts ?? []), ...(incident ? [incident] : [])])];
-    const kind = row.incident_id ? this.kindOf(row.incident_id) : null;
-    if (!codes.length && !kind) return null;
+    const incident = row.incident_id ? this.incidentOf(row.incident_id) : null;
+    const codes = [...new Set([...(row.districts ?? []), ...(incident?.adcode ? [incident.adcode] : [])])];
+    if (!codes.length && !incident) return null;
     codes.sort((a, b) => (values.get(b) ?? 0) - (values.get(a) ?? 0));
     const shown = codes.slice(0, SHOWN_PLACES);
     const more = codes.length - shown.length;
     return el(
       "p",
       { cls: "places" },
-      kind ? el("b", { text: kind }) : null,
+      incident ? this.incident(row.incident_id) : null,
       shown.map((code) => this.place(code, values.has(code) ? this.quantity(values.get(code), row.unit) : null)),
       more > 0 ? el("span", { cls: "quiet", text: this.say("and_more", { n: more }) }) : null,
     );
@@ -249,9 +277,14 @@ export class AssessmentPanel {
     if (typeof value !== "number") return String(value);
     if (unit === "share") return difference ? this.say("points", { n: decimal(value * 100) }) : percent(value);
     const number = Number.isInteger(value) ? integer(value) : decimal(value);
-    const name = unit ? this.say(`unit_${unit}`) : "";
+    const name = unit ? this.say(`unit_${unit}`, { n: value }) : "";
     return name && !name.startsWith("unit_") ? `${number} ${name}` : number;
   }
+}
+
+// Graded by incidents, none of which has a level for certain though unknown facts could give one.
+export function levelIsOpen(assessment) {
+  return Boolean(assessment?.incidents) && !assessment.level && mayBeGraver(assessment.bounds);
 }
 
 function criterion(plan, row) {

@@ -1,11 +1,11 @@
 // The districts on the map: shares in the plan's own bins, levels as badge and outline.
 
 import { el, ROMAN } from "./dom.js";
+import { Labels } from "./labels.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const HAN = /[⺀-鿿]/;
 const SMALL = 0.0075; // of the city's extent
-const OVERHANG = 1.7; // a name may be this much wider than its district where nothing is in the way
+const CONTEXT = 0.7; // of a district's extent, shown around it when it is chosen from a list
 
 // numerator/denominator of a measure in one district as integers, or null where nothing is known.
 export function fraction(measure, district) {
@@ -50,31 +50,31 @@ export function binOf(measure, value) {
 }
 
 export class Choropleth {
-  constructor({ map, layer, style, say, onSelect }) {
-    Object.assign(this, { map, layer, style, say, onSelect });
+  // `inset`: the same districts drawn once more, smaller in extent; for the pointer only.
+  constructor({ map, layer, style, say, onSelect, inset = false }) {
+    Object.assign(this, { map, layer, style, say, onSelect, inset });
     this.paths = new Map();
-    this.badges = new Map();
-    this.names = new Map();
+    this.labels = new Labels(map, inset);
     this.selected = null;
     this.counts = [];
     this.levelCounts = {};
     this.unknown = 0;
     layer.eachLayer((path) => this.adopt(path));
-    this.patterns();
-    map.on("zoomend", () => this.fitNames());
-    this.fitNames();
+    if (!inset) this.patterns();
+    this.labels.layout();
   }
 
   adopt(path) {
-    const { adcode, name } = path.feature.properties;
+    const { adcode, name, label } = path.feature.properties;
     this.paths.set(adcode, path);
-    const tip = el("span", { text: name });
-    path.bindTooltip(tip, { sticky: true, direction: "top", className: "district-tip" });
+    path.bindTooltip(el("span", { text: name }), { sticky: true, direction: "top", className: "district-tip" });
     path.on("click", () => this.onSelect(adcode));
     path.on("mouseover", () => path.setStyle({ weight: (path.options.baseWeight ?? 1) + 1.5 }));
     path.on("mouseout", () => path.setStyle({ weight: path.options.baseWeight ?? 1 }));
+    if (label) this.labels.add(adcode, name, label, path.getBounds());
     const node = path.getElement();
-    node.dataset.adcode = adcode;
+    node.dataset[this.inset ? "insetAdcode" : "adcode"] = adcode;
+    if (this.inset) return;
     node.setAttribute("tabindex", "0");
     node.setAttribute("role", "button");
     node.setAttribute("aria-label", name);
@@ -83,60 +83,20 @@ export class Choropleth {
       event.preventDefault();
       this.onSelect(adcode);
     });
-    const label = path.feature.properties.label;
-    if (!label) return;
-    const at = [label[1], label[0]];
-    const nameNode = el("span", { cls: "district-name", text: shortName(name) });
-    const badgeNode = el("span", { cls: "map-badge", attrs: { hidden: "" } });
-    const icon = L.divIcon({ className: "district-label", iconSize: null, html: el("div", { cls: "district-stack" }, badgeNode, nameNode) });
-    L.marker(at, { icon, interactive: false, keyboard: false, pane: "labels" }).addTo(this.map);
-    this.badges.set(adcode, badgeNode);
-    this.names.set(adcode, nameNode);
   }
 
-  // Names by the room they have: in full, else without 区 or 县, else only where none is in the way.
-  fitNames() {
-    const taken = [];
-    const byRoom = [...this.names].map(([adcode, node]) => ({ adcode, node, ...this.room(adcode) }))
-      .sort((a, b) => b.width * b.height - a.width * a.height);
-    for (const { adcode, node, width, height, x, y } of byRoom) {
-      const name = shortName(this.paths.get(adcode).feature.properties.name);
-      node.hidden = true;
-      for (const text of [name, shortest(name)]) {
-        const w = text.length * (HAN.test(text) ? 13 : 7);
-        const box = [x - w / 2 - 1, y - 9, x + w / 2 + 1, y + 9];
-        const fits = width * 0.72 >= w && height >= 34;
-        if (!fits && (width * OVERHANG < w || height < 12)) continue;
-        if (taken.some((other) => meet(box, other))) continue;
-        taken.push(box);
-        node.textContent = text;
-        node.classList.toggle("tight", !fits);
-        node.hidden = false;
-        break;
-      }
-    }
-  }
-
-  // Of a district on the screen: its extent and the point its name stands at.
-  room(adcode) {
-    const path = this.paths.get(adcode);
-    const bounds = path.getBounds();
-    const a = this.map.latLngToLayerPoint(bounds.getNorthWest());
-    const b = this.map.latLngToLayerPoint(bounds.getSouthEast());
-    const [lon, lat] = path.feature.properties.label;
-    const { x, y } = this.map.latLngToLayerPoint([lat, lon]);
-    return { width: b.x - a.x, height: b.y - a.y, x, y };
-  }
-
-  // The extent of the districts that are small beside the whole city; null where none is.
+  // The districts that are small beside the whole city: their extent and codes; null where none is.
   centre() {
     const extent = (box) => (box.getEast() - box.getWest()) * (box.getNorth() - box.getSouth());
     const city = extent(this.layer.getBounds());
-    const found = L.latLngBounds([]);
-    for (const path of this.paths.values()) {
-      if (extent(path.getBounds()) < city * SMALL) found.extend(path.getBounds());
+    const bounds = L.latLngBounds([]);
+    const adcodes = new Set();
+    for (const [adcode, path] of this.paths) {
+      if (extent(path.getBounds()) >= city * SMALL) continue;
+      bounds.extend(path.getBounds());
+      adcodes.add(adcode);
     }
-    return found.isValid() ? found : null;
+    return adcodes.size ? { bounds, adcodes } : null;
   }
 
   patterns() {
@@ -167,25 +127,15 @@ export class Choropleth {
     this.counts = new Array((measure.edges?.length ?? 0) + 2).fill(0);
     this.unknown = 0;
     this.levelCounts = { 0: 0, 1: 0, 2: 0, 3: 0, 4: 0 };
+    const byGravity = { 1: [], 2: [], 3: [], 4: [] };
     for (const [adcode, path] of this.paths) {
       const district = byCode.get(adcode);
       const level = district?.plans?.[plan.id] ?? null;
-      let fill;
-      let dark = false;
-      if (measure.source === "level") {
-        fill = district === undefined ? "url(#fill-no-data)" : level ? `url(#fill-level-${level})` : this.style.nothing_down;
-        if (district === undefined) this.unknown += 1;
-        path.getElement().dataset.bin = district === undefined ? "none" : String(level ?? 0);
-      } else {
-        const bin = binOf(measure, fraction(measure, district));
-        fill = bin === null ? "url(#fill-no-data)" : measure.colours[bin];
-        dark = bin !== null && measure.dark[bin];
-        if (bin === null) this.unknown += 1;
-        else this.counts[bin] += 1;
-        path.getElement().dataset.bin = bin === null ? "none" : String(bin);
-      }
+      const { fill, bin, dark } = this.fill(measure, district, level);
+      const node = path.getElement();
+      node.dataset.bin = bin;
+      node.dataset.level = level ?? "";
       if (district) this.levelCounts[level ?? 0] += 1;
-      this.names.get(adcode)?.classList.toggle("on-dark", dark);
       const chosen = adcode === this.selected;
       const weight = chosen ? 3 : level ? 2.25 : 0.9;
       path.options.baseWeight = weight;
@@ -196,22 +146,34 @@ export class Choropleth {
         color: chosen ? "#0e1726" : level ? this.style.levels[level] : "#8f9db0",
         opacity: 1,
       });
-      path.getElement().dataset.level = level ?? "";
       const name = path.feature.properties.name;
-      path.getElement().setAttribute("aria-label", level ? `${name}, ${this.say("level_of", { level: ROMAN[level] })}` : name);
-      if (level) path.bringToFront();
-      this.badge(adcode, level, district, plan);
+      if (!this.inset) node.setAttribute("aria-label", level ? `${name}, ${this.say("level_of", { level: ROMAN[level] })}` : name);
+      byGravity[level]?.push(path);
+      const open = district?.incidents?.[plan.id];
+      this.labels.set(adcode, { level, dark, text: level ? ROMAN[level] + (open > 1 ? `·${open}` : "") : "" });
     }
+    // A border belongs to two districts: it is drawn in the colour of the graver one.
+    for (const level of [4, 3, 2, 1]) for (const path of byGravity[level]) path.bringToFront();
     if (this.selected) this.paths.get(this.selected)?.bringToFront();
+    this.labels.layout();
   }
 
-  badge(adcode, level, district, plan) {
-    const node = this.badges.get(adcode);
-    if (!node) return;
-    node.hidden = !level;
-    node.className = `map-badge badge level-${level ?? "none"}`;
-    const open = district?.incidents?.[plan.id];
-    node.textContent = level ? ROMAN[level] + (open > 1 ? `·${open}` : "") : "";
+  // Of one district: the colour or pattern, which bin it is, and whether text on it must be light.
+  fill(measure, district, level) {
+    if (measure.source === "level") {
+      if (district === undefined) {
+        this.unknown += 1;
+        return { fill: "url(#fill-no-data)", bin: "none", dark: false };
+      }
+      return { fill: level ? `url(#fill-level-${level})` : this.style.nothing_down, bin: String(level ?? 0), dark: false };
+    }
+    const bin = binOf(measure, fraction(measure, district));
+    if (bin === null) {
+      this.unknown += 1;
+      return { fill: "url(#fill-no-data)", bin: "none", dark: false };
+    }
+    this.counts[bin] += 1;
+    return { fill: measure.colours[bin], bin: String(bin), dark: measure.dark[bin] };
   }
 
   select(adcode) {
@@ -222,20 +184,14 @@ export class Choropleth {
     const path = this.paths.get(adcode);
     if (path && !this.map.getBounds().contains(path.getBounds())) this.map.panInsideBounds(path.getBounds());
   }
-}
 
-// 石柱土家族自治县 → 石柱县, on the map only.
-function shortName(name) {
-  return name.replace(/^(.{2})(?:.{1,3}族)+自治县$/, "$1县");
-}
-
-// 渝中区 → 渝中; a name of two characters stays.
-function shortest(name) {
-  return name.length > 2 ? name.replace(/[区县]$/, "") : name;
-}
-
-function meet([a, b, c, d], [e, f, g, h]) {
-  return a < g && e < c && b < h && f < d;
+  // To a district chosen elsewhere: in the middle of what `covered` (left, bottom; pixels) leaves free.
+  zoomTo(adcode, { left = 0, bottom = 0 } = {}) {
+    const path = this.paths.get(adcode);
+    if (!path) return;
+    const bounds = path.getBounds().pad(CONTEXT);
+    this.map.fitBounds(bounds, { paddingTopLeft: [left, 0], paddingBottomRight: [0, bottom], animate: false });
+  }
 }
 
 function set(node, attributes) {

@@ -18,10 +18,13 @@ export function replace(parent, ...children) {
   parent.replaceChildren(...children.flat().filter(Boolean));
 }
 
-// "{n} districts" with {n: 3}; an unknown key shows itself rather than nothing.
+// "{n} districts" with {n: 3}, and with {n: 1} the words of "<key>_one" where there are such; an
+// unknown key shows itself rather than nothing.
 export function speaker(words) {
-  return (key, values = {}) =>
-    (words[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  return (key, values = {}) => {
+    const text = (String(values.n) === "1" && words[`${key}_one`]) || (words[key] ?? key);
+    return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  };
 }
 
 export const ROMAN = { 1: "Ⅰ", 2: "Ⅱ", 3: "Ⅲ", 4: "Ⅳ" };
@@ -68,6 +71,19 @@ export function age(seconds, say) {
   return say("age_days", { n: Math.floor(s / 86400), h: Math.floor((s % 86400) / 3600) });
 }
 
+// Of a line that is up: how old the newest change is, and after a minute that nothing came since.
+export function sinceWords(text, seconds, say) {
+  if (seconds < 60) return say("changed_ago", { age: age(seconds, say) });
+  return say("unchanged_since", { time: clockTime(new Date(text)).slice(0, 5), age: duration(seconds, say) });
+}
+
+function duration(seconds, say) {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return say("for_minutes", { n: minutes });
+  if (minutes < 1440) return say("for_hours", { n: Math.floor(minutes / 60), m: minutes % 60 });
+  return say("for_days", { n: Math.floor(minutes / 1440), h: Math.floor((minutes % 1440) / 60) });
+}
+
 // "Ⅲ级 · 较大"; a severity without words in the page's language is shown as the plan has it.
 export function levelWords(level, severity, say) {
   const key = `severity_${severity}`;
@@ -75,12 +91,26 @@ export function levelWords(level, severity, say) {
   return [say("level_of", { level: ROMAN[level] }), word].filter(Boolean).join(" · ");
 }
 
-// The square with the level's numeral; colour and numeral always come together.
-export function levelBadge(level, say, extra = "") {
+// The square with the level's numeral; colour and numeral always come together. `open`: it has no
+// level yet only because facts are unknown.
+export function levelBadge(level, say, extra = "", open = false) {
   const known = level === null || level === undefined ? "none" : String(level);
+  const unsure = open && known === "none";
   return el("span", {
-    cls: `badge level-${known} ${extra}`.trim(),
-    text: ROMAN[level] ?? "–",
-    attrs: { "aria-label": ROMAN[level] ? say("level_of", { level: ROMAN[level] }) : say("no_level"), role: "img" },
+    cls: `badge level-${unsure ? "open" : known} ${extra}`.trim(),
+    text: unsure ? "?" : (ROMAN[level] ?? "–"),
+    attrs: { "aria-label": ROMAN[level] ? say("level_of", { level: ROMAN[level] }) : say(unsure ? "level_open" : "no_level"), role: "img" },
   });
+}
+
+// Whether unknown facts leave room for a graver level than the one that is certain.
+export function mayBeGraver(bounds) {
+  return Boolean(bounds?.at_most) && bounds.at_most !== bounds.at_least;
+}
+
+// "等级未定，至多Ⅰ级" or, beside a level, "至多Ⅰ级"; null where the level is certain.
+export function openWords(bounds, say) {
+  if (!mayBeGraver(bounds)) return null;
+  const most = say("level_of", { level: ROMAN[bounds.at_most] });
+  return bounds.at_least ? say("open_above", { most }) : say("open_wholly", { most });
 }

@@ -7,7 +7,7 @@ export class Legend {
     Object.assign(this, { root, say, style });
   }
 
-  show(plan, measure, choropleth, { shown, extents }, teams) {
+  show(plan, measure, choropleth, { shown, unsettled, extents }, teams) {
     const { say } = this;
     const items = [];
     if (measure.source === "level") {
@@ -29,6 +29,7 @@ export class Legend {
       notes.push(el("p", { cls: "legend-levels" }, [1, 2, 3, 4].map((level) => levelBadge(level, say, "small")), el("span", { text: say("legend_levels") })));
     }
     if (shown) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch point" }), el("span", { text: say("legend_points") })));
+    if (unsettled) notes.push(el("p", { cls: "legend-levels" }, levelBadge(null, say, "small", true), el("span", { text: say("legend_open", { n: unsettled }) })));
     if (extents) notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch extent" }), el("span", { text: say("legend_outages") })));
     if (teams.shown) {
       notes.push(el("p", { cls: "legend-levels" }, el("span", { cls: "swatch team" }), el("span", { text: say("legend_teams", { n: teams.shown }) })));

@@ -1,11 +1,12 @@
 // Wires the page together: one state, drawn again whenever the situation or a choice changes.
 
-import { AssessmentPanel } from "./assessment.js";
+import { AssessmentPanel, levelIsOpen } from "./assessment.js";
 import { Choropleth } from "./choropleth.js";
 import { Connection } from "./connection.js";
 import { DistrictCard } from "./district.js";
-import { age, clockTime, dayAndTime, el, levelBadge, levelWords, replace, speaker } from "./dom.js";
+import { age, clockTime, dayAndTime, el, levelBadge, levelWords, replace, sinceWords, speaker } from "./dom.js";
 import { IncidentList } from "./incidents.js";
+import { Inset } from "./inset.js";
 import { Legend } from "./legend.js";
 import { Points } from "./points.js";
 import { DistrictTable } from "./table.js";
@@ -18,7 +19,7 @@ const map = window[page.map];
 const layer = window[page.layer];
 
 const stacked = window.matchMedia("(max-width: 860px)"); // the panel is below the map
-const state = { situation: null, plan: null, measure: null, view: "reasons" };
+const state = { situation: null, plan: null, measure: null, view: "reasons", line: null };
 
 const features = new Map();
 layer.eachLayer((path) => features.set(path.feature.properties.adcode, path.feature));
@@ -28,8 +29,8 @@ const nameOf = (code) =>
   (state.situation?.districts ?? []).find((d) => d.adcode === code)?.name ??
   code;
 
-const incidentOf = (id) => points.features.find((f) => f.properties?.incident_id === id)?.properties;
-const districtOf = (id) => incidentOf(id)?.adcode ?? null;
+const incidentFeature = (id) => points.features.find((f) => f.properties?.incident_id === id);
+const incidentOf = (id) => incidentFeature(id)?.properties;
 const kindOf = (id) => (incidentOf(id) ? incidents.name(incidentOf(id)) : null);
 
 map.createPane("labels").style.zIndex = "450";
@@ -37,20 +38,36 @@ map.getPane("labels").style.pointerEvents = "none";
 L.control.zoom({ position: "topright", zoomInTitle: say("zoom_in"), zoomOutTitle: say("zoom_out") }).addTo(map);
 L.control.scale({ imperial: false, position: "bottomleft" }).addTo(map);
 
+let home = true; // the whole city is in view, and stays so when the window changes
+let fitting = false;
+map.on("moveend", () => {
+  if (!fitting) home = false;
+});
+fit();
+
+const pick = (code) => select(code, true, true);
 const choropleth = new Choropleth({ map, layer, style: page.style, say, onSelect: select });
-const incidents = new IncidentList({ say, nameOf, kinds: page.kinds, onShow: showIncident });
+const incidents = new IncidentList({
+  say,
+  nameOf,
+  kinds: page.kinds,
+  unknowns: ({ unknown }) => (unknown ?? []).map((fact) => state.plan?.metrics[fact] ?? fact).join(say("comma")),
+  onShow: showIncident,
+});
 const panel = new AssessmentPanel({
   root: byId("reasons"),
   say,
   nameOf,
-  districtOf,
+  incidentOf,
   kindOf,
   incidents: () => incidents.section(points.open()),
-  onSelect: select,
+  onSelect: pick,
+  onIncident: (id) => showIncident(incidentFeature(id)),
 });
 const centre = choropleth.centre();
-if (centre) map.addControl(centreControl(centre));
-const table = new DistrictTable({ root: byId("table"), say, nameOf, onSelect: select });
+map.addControl(viewControl());
+const inset = centre ? new Inset({ root: byId("inset"), main: choropleth, centre, style: page.style, say, onSelect: pick }) : null;
+const table = new DistrictTable({ root: byId("table"), say, nameOf, onSelect: pick });
 const legend = new Legend({ root: byId("legend-body"), say, style: page.style });
 const card = new DistrictCard({
   root: byId("card"),
@@ -75,8 +92,13 @@ const points = new Points({
   onChange: () => {
     showLegend();
     panel.show(state.situation?.plans?.[state.plan.id], state.plan);
+    choropleth.labels.layout(); // out of the way of what has come
+    inset?.mark(points.places());
   },
 });
+choropleth.labels.obstacles = () => points.obstacles();
+points.tucked = (at) => Boolean(inset?.tells(at));
+if (inset) inset.onChange = () => points.plan && points.draw();
 
 const teams = new Teams({
   map,
@@ -92,18 +114,25 @@ function showLegend() {
 }
 
 function fit() {
+  fitting = true;
   map.invalidateSize({ animate: false });
-  map.fitBounds(layer.getBounds(), { padding: [14, 14], animate: false });
+  if (home) map.fitBounds(layer.getBounds(), { padding: [14, 14], animate: false });
+  fitting = false;
 }
 
-// To the small districts in the middle, whose names the whole city has no room for.
-function centreControl(bounds) {
+// To the whole city, and to the small districts in the middle.
+function viewControl() {
   const control = new L.Control({ position: "bottomleft" });
+  const button = (id, show) => el("button", { cls: "centre", text: say(id), attrs: { type: "button", id, title: say(`${id}_title`) }, on: { click: show } });
   control.onAdd = () => {
-    const zoom = () => map.fitBounds(bounds, { padding: [14, 14], animate: false });
-    const button = el("button", { cls: "centre", text: say("centre"), attrs: { type: "button", id: "centre", title: say("centre_title") }, on: { click: zoom } });
-    L.DomEvent.disableClickPropagation(button);
-    return button;
+    const whole = button("whole", () => {
+      home = true;
+      fit();
+    });
+    const near = centre ? button("centre", () => map.fitBounds(centre.bounds, { padding: [14, 14], animate: false })) : null;
+    const box = el("div", { cls: "view-buttons" }, whole, near);
+    L.DomEvent.disableClickPropagation(box);
+    return box;
   };
   return control;
 }
@@ -136,17 +165,29 @@ function chooseMeasure(measure) {
   draw();
 }
 
-function select(code, focus = true) {
+// `zoom`: chosen elsewhere than on the map, which goes there then.
+function select(code, focus = true, zoom = false) {
   const known = features.has(code);
   choropleth.select(known ? code : null);
-  if (known) choropleth.reveal(code);
   card.show(code, state.situation, focus);
+  if (known && zoom) showDistrict(code);
+  else if (known) choropleth.reveal(code);
   draw();
 }
 
+// The district in that part of the map which the card leaves free.
+function showDistrict(code) {
+  if (stacked.matches) map.getContainer().scrollIntoView({ block: "start" });
+  const ground = map.getContainer().getBoundingClientRect();
+  const over = card.root.getBoundingClientRect();
+  const covered = stacked.matches ? { bottom: Math.max(0, ground.bottom - over.top) } : { left: Math.max(0, over.right - ground.left) };
+  choropleth.zoomTo(code, covered);
+}
+
 function showIncident(feature) {
+  if (!feature) return;
   if (feature.geometry?.type === "Point") points.reveal(feature);
-  else select(feature.properties.adcode);
+  else pick(feature.properties.adcode);
   if (stacked.matches) map.getContainer().scrollIntoView({ block: "start" });
 }
 
@@ -155,13 +196,14 @@ function drawPlans() {
     const tab = byId(`plan-${plan.id}`);
     const assessment = state.situation?.plans?.[plan.id];
     const level = assessment?.level ?? null;
+    const open = levelIsOpen(assessment);
     const words = level
       ? levelWords(level, assessment.severity, say)
-      : say(assessment ? "not_reached" : "no_assessment_short");
+      : say(open ? "level_open" : assessment ? "not_reached" : "no_assessment_short");
     tab.setAttribute("aria-pressed", String(plan === state.plan));
     tab.classList.toggle("calm", Boolean(assessment?.below_noise_floor));
     tab.dataset.level = level ?? "";
-    replace(tab, levelBadge(level, say, "tab"), el("span", { cls: "tab-words" }, el("b", { text: plan.short }), el("span", { text: words })));
+    replace(tab, levelBadge(level, say, "tab", open), el("span", { cls: "tab-words" }, el("b", { text: plan.short }), el("span", { text: words })));
   }
 }
 
@@ -171,17 +213,24 @@ function draw() {
   choropleth.paint(state.situation, state.plan, state.measure);
   // Raising a path moves it in the document, which drops the keyboard focus.
   if (active instanceof SVGElement && active.isConnected && document.activeElement !== active) active.focus({ preventScroll: true });
+  inset?.paint(state.situation, state.plan, state.measure, choropleth.selected);
   showLegend();
   panel.show(state.situation?.plans?.[state.plan.id], state.plan);
   table.show(state.situation, state.plan);
   if (card.adcode && !card.root.contains(document.activeElement)) card.show(card.adcode, state.situation);
 }
 
+// A line that is up and has nothing new must not look like one that is cut, nor the other way.
 function drawTime() {
   const situation = state.situation;
   if (!situation) return;
   byId("as-of").textContent = dayAndTime(situation.as_of);
-  byId("age").textContent = page.at ? "" : age((connection.now() - Date.parse(situation.as_of)) / 1000, say);
+  if (page.at) return;
+  const seconds = (connection.now() - Date.parse(situation.as_of)) / 1000;
+  const live = state.line === "live";
+  byId("line-words").textContent = say(live ? "line_live" : state.line ? "line_lost" : "line_connecting");
+  byId("age").textContent = live ? sinceWords(situation.as_of, seconds, say) : state.line ? say("before_cut") : age(seconds, say);
+  byId("time").dataset.line = state.line ?? "";
 }
 
 function drawSynthetic() {
@@ -205,18 +254,24 @@ function onSituation(situation) {
 
 function onState(news) {
   const banner = byId("connection");
+  const told = (key) => {
+    dot.title = say(key);
+    dot.setAttribute("aria-label", say(key));
+  };
   const dot = byId("line");
+  state.line = news.kind;
   dot.dataset.state = news.kind;
+  drawTime();
   if (news.kind === "lost") {
     banner.textContent = say("lost_since", { time: clockTime(news.since) });
-    dot.title = say("line_lost");
+    told("line_lost");
   } else if (news.kind === "signed_out") {
     const target = `${location.pathname}${location.search}`;
     replace(banner, el("span", { text: say("signed_out") }), el("a", { text: say("sign_in"), attrs: { href: `${page.urls.login}?next=${encodeURIComponent(target)}` } }));
   } else if (news.kind === "refused") {
     banner.textContent = say("refused", { status: news.status });
   } else {
-    dot.title = say("line_live");
+    told("line_live");
   }
   banner.hidden = news.kind === "live";
 }
@@ -259,7 +314,6 @@ if (page.at) {
 }
 
 new ResizeObserver(() => fit()).observe(map.getContainer());
-fit();
 choosePlan(location.hash.slice(1) || page.plan, false);
 chooseView("reasons");
 if (stacked.matches) byId("legend").open = false;

@@ -1,6 +1,6 @@
 // Incidents and reported outages over the districts; no layer where the account may not read them.
 
-import { dayAndTime, el, levelBadge, ROMAN } from "./dom.js";
+import { dayAndTime, el, levelBadge, mayBeGraver, openWords, ROMAN } from "./dom.js";
 
 const REFRESH_MS = 1000;
 const NEAR_ZOOM = 11;
@@ -17,7 +17,9 @@ export class Points {
     this.asked = 0;
     this.plan = null;
     this.shown = 0;
+    this.unsettled = 0;
     this.extents = 0;
+    this.tucked = () => false;
   }
 
   // At once, but in a burst of events once a second at most.
@@ -69,21 +71,34 @@ export class Points {
     this.markers.get(feature.properties.incident_id)?.openTooltip();
   }
 
+  // What stands on the map: where, and as what.
+  places() {
+    return this.open().filter((feature) => feature.geometry?.type === "Point").map((feature) => {
+      const p = feature.properties;
+      const level = p.assessment?.level ?? p.level ?? null;
+      const [lon, lat] = feature.geometry.coordinates;
+      return { feature, at: L.latLng(lat, lon), level, open: level === null && mayBeGraver(p.bounds) };
+    });
+  }
+
+  // Circles that labels keep away from, pixels; small where an inset tells the same larger.
+  obstacles() {
+    return this.places().map(({ at }) => ({ at, radius: this.tucked(at) ? 6 : 13 }));
+  }
+
   draw() {
     this.incidents.clearLayers();
     this.markers.clear();
-    this.shown = 0;
-    for (const feature of this.open()) {
-      const p = feature.properties;
-      if (feature.geometry?.type !== "Point") continue;
-      const level = p.assessment?.level ?? p.level ?? null;
-      const [lon, lat] = feature.geometry.coordinates;
-      const icon = L.divIcon({ className: "incident-icon", iconSize: [24, 24], html: levelBadge(level, this.say, "round") });
-      const marker = L.marker([lat, lon], { icon, keyboard: true, alt: this.say("incident") });
-      marker.bindTooltip(this.tip(p, level), { direction: "top", className: "district-tip", offset: [0, -10] });
+    const places = this.places();
+    this.shown = places.length;
+    this.unsettled = places.filter(({ open }) => open).length;
+    for (const { feature, at, level, open } of places) {
+      const icon = L.divIcon({ className: this.tucked(at) ? "incident-icon tucked" : "incident-icon", iconSize: [24, 24], html: levelBadge(level, this.say, "round", open) });
+      const gravity = level ? 5 - level : open ? 0.5 : 0;
+      const marker = L.marker(at, { icon, keyboard: true, alt: this.say("incident"), zIndexOffset: gravity * 1000 });
+      marker.bindTooltip(this.tip(feature.properties, level), { direction: "top", className: "district-tip", offset: [0, -10] });
       marker.addTo(this.incidents);
-      this.markers.set(p.incident_id, marker);
-      this.shown += 1;
+      this.markers.set(feature.properties.incident_id, marker);
     }
     this.onChange();
   }
@@ -94,6 +109,7 @@ export class Points {
       "div",
       {},
       el("b", { text: level ? `${ROMAN[level]} ${kind}` : kind }),
+      openWords(properties.bounds, this.say) ? el("div", { text: openWords(properties.bounds, this.say) }) : null,
       properties.address ? el("div", { text: properties.address }) : null,
       properties.occurred_at ? el("div", { cls: "quiet", text: dayAndTime(properties.occurred_at) }) : null,
     );

@@ -17,7 +17,8 @@ export class DistrictTable {
       ...measures
         .filter((measure) => measure.source !== "level")
         .map((measure) => ({ key: measure.id, head: measure.short, value: (d) => -share(measure, d), text: (d) => percent(share(measure, d, null)) })),
-      { key: "population_affected", head: say("population_affected"), value: (d) => -(d.population_affected ?? -1), text: (d) => integer(d.population_affected) },
+      // an estimate from the area without power: of no meaning under a plan that does not grade power
+      ...(plan.power ? [{ key: "population_affected", head: say("population_affected"), value: (d) => -(d.population_affected ?? -1), text: (d) => integer(d.population_affected) }] : []),
     ];
   }
 
