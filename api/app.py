@@ -28,6 +28,7 @@ from api.serving import before_stopping, end_with_parent
 from data.database import app_engine
 from data.postgresql import check_durability
 from data.rulepacks import load_packs
+from data.scratch import sweep_scratch
 
 DATABASE_WAIT_S = 60.0
 #: Objects made before Python looks for unreachable ones. Its default of 700, over a heap of what
@@ -89,7 +90,11 @@ def create_app(
 
 
 def make_services(configuration: Configuration) -> Services:
-    """Connect, refuse a database that could lose what it acknowledged, read the rule packs."""
+    """Connect, refuse a database that could lose what it acknowledged, read the rule packs.
+
+    What processes that were killed left of files in passing is removed.
+    """
+    sweep_scratch()
     database = configuration.database
     engine = app_engine(
         configuration.database_url,

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from sqlalchemy import exc as sa
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from api.language import language_of
 from api.messages import summary, told, told_fault
@@ -47,6 +48,7 @@ STATUS_OF: Mapping[type[Exception], int] = {
     sa.InterfaceError: 503,
     sa.DisconnectionError: 503,
     psycopg.OperationalError: 503,
+    ClientDisconnect: 400,
     sa.DataError: 422,
     Exception: 500,
 }
@@ -117,6 +119,8 @@ def answer_error(error: Exception, lang: str) -> Response:
     if isinstance(error, RequestValidationError):
         return problem(422, lang=lang, faults=[_fault(one) for one in error.errors()])
     status = status_of(error)
+    if isinstance(error, ClientDisconnect):  # for the log: nobody is there to read it
+        return problem(400, "the body broke off", lang=lang)
     if isinstance(error, errors.YutuError) and status < 500:
         if isinstance(error, errors.InvalidInput):
             detail = summary(error.faults, lang)[:DETAIL_MAX]

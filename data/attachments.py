@@ -8,9 +8,7 @@ whoever sent them.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
@@ -22,6 +20,7 @@ from data.blobs import BlobFolder
 from data.database import Write, reading, writing
 from data.incidents import READS_REPORTERS, set_reader
 from data.photo import DECODERS, DISPLAY_TYPE, SUFFIXES, DisplayCopy, display_copy, sniff
+from data.scratch import scratch_folder
 from geo.errors import Conflict, Fault, InvalidInput, NotAllowed, NotFound, TooLarge
 
 FILE_BYTES_MAX = 30 * 2**20
@@ -79,8 +78,8 @@ def read_file(body: bytes) -> ReadFile:
     media_type = sniff(body)
     if media_type not in DECODERS:
         return ReadFile(body, media_type, None)
-    with tempfile.TemporaryDirectory(prefix="yutu-photo-") as folder:
-        path = Path(folder, "photo")
+    with scratch_folder("photo") as folder:
+        path = folder / "photo"
         path.write_bytes(body)
         return ReadFile(body, media_type, display_copy(path, media_type))
 

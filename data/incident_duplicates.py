@@ -67,6 +67,10 @@ SELECT incident_id, plan, kind, occurred_at, geom, ST_Expand(geom,
    :radius_m / 110000) AS box
  FROM incident WHERE incident_id = ANY (:ids)
 """
+#: Before its first statistics the planner takes a table for empty and sorts whatever lies in the
+#: box: two minutes instead of five seconds for 5,000 reports of one spot.
+_WALK_OUTWARDS = text("SET LOCAL enable_sort = off")
+_AS_BEFORE = text("SET LOCAL enable_sort = on")
 _PROBABLE = text(
     f"WITH me AS MATERIALIZED ({_MINE})"
     " SELECT me.incident_id AS mine, o.incident_id AS other FROM me"
@@ -82,6 +86,7 @@ def probable_duplicates(
     """For each incident, ids the account may see of those that are probably the same accident,
     nearest first and at most LISTED_MAX."""
     found: dict[UUID, list[str]] = {one: [] for one in ids}
+    connection.execute(_WALK_OUTWARDS)
     rows = connection.execute(
         _PROBABLE,
         {
@@ -92,7 +97,8 @@ def probable_duplicates(
             "districts": list(account.districts),
             "account": account.username,
         },
-    )
+    ).all()
+    connection.execute(_AS_BEFORE)
     for row in rows:
         found[row.mine].append(str(row.other))
     return found

@@ -24,6 +24,7 @@ from data.divisions import require_divisions
 from data.fields import body_sha256
 from data.incident_arrivals import (
     Arrival,
+    PlacedArrival,
     insert_arrivals,
     keep_conflicts,
     lock_kinds,
@@ -38,11 +39,12 @@ from geo.grade import assess
 
 #: Up to so many new incidents the stream tells each by itself; above, one event per district.
 TOLD_ALONE_MAX = 100
-#: Rows between two reports of progress.
+#: Rows between two reports of progress, and rows placed at once.
 STEP = 200
+PLACED_AT_ONCE = 1_000
 
-#: Called with (done, of), in rows.
-Progress = Callable[[int, int], None]
+#: Called with the work in hand (check, place, store) and how many of how many rows are done.
+Progress = Callable[[str, int, int], None]
 
 
 class FileRow(Protocol):
@@ -75,7 +77,8 @@ class RefusedFile(InvalidInput):
 
 @dataclass(frozen=True)
 class ImportReceipt:
-    """What became of a file. `accepted` are new, `duplicates` were stored before."""
+    """What became of a file. `accepted` are new, `duplicates` were stored before. Of a dry run:
+    what would; `refused` if the file as a whole would be, for its rejected rows."""
 
     accepted: int
     duplicates: int
@@ -85,6 +88,7 @@ class ImportReceipt:
     unread: tuple[str, ...]
     sequence: int | None
     dry_run: bool = False
+    refused: bool = False
 
     def json(self, rejected: list[dict[str, Any]]) -> dict[str, Any]:
         """The answer, with the rejected rows as the caller tells them."""
@@ -97,7 +101,7 @@ class ImportReceipt:
             "unread": list(self.unread),
             "sequence": self.sequence,
         }
-        return told | {"dry_run": True} if self.dry_run else told
+        return told | {"dry_run": True, "refused": self.refused} if self.dry_run else told
 
 
 @dataclass
@@ -135,7 +139,12 @@ def import_incidents(
     """
     now = datetime.now(UTC)
     total = len(file.rows)
-    rows = _read(file, packs, now, lambda done: progress(done, total) if progress else None)
+
+    def told(stage: str, done: int, of: int = total) -> None:
+        if progress is not None:
+            progress(stage, done, of)
+
+    rows = _read(file, packs, now, lambda done: told("check", done))
     body = original.read_bytes()
     photo = read_file(body) if rows.photos else None
     if photo is not None and not dry_run:
@@ -153,7 +162,11 @@ def import_incidents(
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         require_divisions(connection)
         arrivals = [one for _, one in rows.first.values()]
-        placed = place_arrivals(connection, arrivals)
+        placed: list[PlacedArrival] = []
+        for start in range(0, len(arrivals), PLACED_AT_ONCE):
+            placed += place_arrivals(connection, arrivals[start : start + PLACED_AT_ONCE])
+            told("place", len(placed), len(arrivals))
+        told("store", 0)
         lock_kinds(connection, placed)
         new = insert_arrivals(write, placed, account)
         _tell_apart(connection, rows, new, account)
@@ -167,6 +180,7 @@ def import_incidents(
             _attach(write, rows, new, photo, original.name, account)
             kept = keep_conflicts(write, [one for _, one in rows.conflicts], account)
             _announce(write, new, standing, kept)
+    told("store", total)
     found = list(_outcomes(rows, new, standing, dry_run))
     return ImportReceipt(
         accepted=len(new),
@@ -177,6 +191,7 @@ def import_incidents(
         unread=tuple(file.unread),
         sequence=write.sequence,
         dry_run=dry_run,
+        refused=refused,
     )
 
 
@@ -186,7 +201,7 @@ def _read(
     """Every row read as a submission would be; which ids stand in the file more than once."""
     rows = _Rows()
     for number, row in enumerate(file.rows, start=1):
-        if number % STEP == 0:
+        if number % STEP == 0 or number == len(file.rows):
             done(number)
         if row.faults or row.body is None:
             rows.faults += [Fault(f.reason, row.row, f.field) for f in row.faults]

@@ -36,14 +36,16 @@ _KINDS: Final = {
     "power-outage-2021": ("outage", "停电"),
 }
 _UNITS: Final = {"yuan": ("yuan", "元"), "h": ("h", "小时"), "MW": ("MW", "兆瓦")}
+#: Facts that grade to no level, so that an example somebody forgot to delete raises none.
 _FACTS: Final = {
     "deaths": ("0", "0"),
-    "serious_injuries": ("1", "1"),
-    "direct_loss_yuan": ("125000", "125000"),
+    "serious_injuries": ("0", "0"),
+    "direct_loss_yuan": ("2500", "2500"),
     "exploded": ("no", "否"),
     "people_stranded": ("3", "3"),
     "stranded_since": ("2026-01-05 14:30", "2026-01-05 14:30"),
-    "district_key_service_down": ("yes", "是"),
+    "stranded_until": ("2026-01-05 14:50", "2026-01-05 14:50"),
+    "district_key_service_down": ("no", "否"),
 }
 
 

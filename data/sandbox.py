@@ -19,7 +19,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from data.confinement import MIB, NotConfined, confine
+from data.scratch import scratch_folder
 from geo.errors import CrsError, Fault, InvalidInput, TooLarge, Unavailable
 
 _log = logging.getLogger(__name__)
@@ -72,16 +72,16 @@ def run_sandboxed(
     if not _turn.acquire(limits):
         raise Unavailable("too many files are being read now; send it again later", 5)
     try:
-        with tempfile.TemporaryDirectory(prefix="yutu-parse-") as scratch:
+        with scratch_folder("parse") as scratch:
             order = {
                 "module": function.__module__,
                 "function": function.__qualname__,
                 "args": args,
                 "limits": asdict(limits),
                 "files": [str(path) for path in files],
-                "scratch": scratch,
+                "scratch": str(scratch),
             }
-            child = _start(scratch)
+            child = _start(str(scratch))
             try:
                 return _Conversation(child, limits, progress).hold(order)
             finally:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import getpass
 import json
-import tempfile
 import time
+from functools import partial as partial_of
 from pathlib import Path
 from shutil import copyfile
 from typing import Annotated
@@ -23,6 +23,7 @@ from data.incident_import import ImportReceipt, RefusedFile, import_incidents
 from data.incident_template import incident_template_csv, incident_template_xlsx
 from data.readers.incident_file import parse_incident_file
 from data.rulepacks import load_packs
+from data.scratch import scratch_folder, sweep_scratch
 from data.settings import PathsSettings
 from geo.errors import Fault, InvalidInput, NotAllowed
 
@@ -71,12 +72,13 @@ def incidents_command(
         return
     if file is None:
         raise InvalidInput([Fault("name a file, or --template FILE", None, "FILE")])
-    with database() as url, tempfile.TemporaryDirectory(prefix="yutu-import-") as folder:
+    sweep_scratch()
+    with database() as url, scratch_folder("import") as folder:
         engine = app_engine(url, pool_size=2)
         step = _Step()
         try:
             sender = _sender(engine, account)
-            path = Path(folder, f"upload{file.suffix.lower()[:12]}")
+            path = folder / f"upload{file.suffix.lower()[:12]}"
             copyfile(file, path)
             read = parse_incident_file(
                 path,
@@ -85,7 +87,7 @@ def incidents_command(
                 plan=plan,
                 kind=kind,
                 owner=sender.username,
-                progress=step,
+                progress=partial_of(step, "read"),
             )
             receipt = import_incidents(
                 engine,
@@ -103,7 +105,8 @@ def incidents_command(
         except RefusedFile as error:
             step.end()
             if as_json:
-                refused = {"accepted": 0, "rejected": rejected_rows(error.faults, lang)}
+                told = rejected_rows(error.faults, lang)
+                refused = {"accepted": 0, "duplicates": 0, "rejected": told, "incidents": []}
                 typer.echo(json.dumps(refused, ensure_ascii=False))
             else:
                 typer.echo("nothing was imported", err=True)
@@ -124,11 +127,11 @@ class _Step:
         self._begun = self._told = time.monotonic()
         self._any = False
 
-    def __call__(self, done: int, of: int) -> None:
+    def __call__(self, stage: str, done: int, of: int) -> None:
         now = time.monotonic()
         if now - self._begun > 1 and now - self._told > 0.2:
             self._told, self._any = now, True
-            typer.echo(f"\r{done} of {of} rows", err=True, nl=False)
+            typer.echo(f"\r{stage}: {done} of {of} rows\x1b[K", err=True, nl=False)
 
     def end(self) -> None:
         if self._any:
@@ -167,6 +170,10 @@ def _tell(receipt: ImportReceipt, lang: str, as_json: bool) -> None:
         typer.echo(f"and {len(receipt.incidents) - ROWS_SHOWN} more")
     _tell_rejected(receipt.rejected, lang)
     rejected = len({fault.row for fault in receipt.rejected})
+    if receipt.unread:
+        typer.echo(f"unread: {', '.join(receipt.unread)}", err=True)
+    if receipt.refused:
+        typer.echo("nothing would be imported without --partial", err=True)
     verb = "would be accepted" if receipt.dry_run else "accepted"
     typer.echo(f"{verb} {receipt.accepted}, duplicates {receipt.duplicates}, rejected {rejected}")
 

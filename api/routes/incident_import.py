@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial as bound
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.responses import StreamingResponse
 
 from api.answers import json_answer
@@ -24,19 +23,24 @@ from api.messages import rejected_rows
 from api.problems import answer_error, problem
 from api.routing import make_router
 from api.schemas import file_body
+from api.upload import Upload, receive_upload
 from data.accounts import Account
 from data.attachments import FOLDER
 from data.blobs import BlobFolder
 from data.incident_import import Progress, RefusedFile, import_incidents
 from data.incident_template import incident_template_csv, incident_template_xlsx
+from data.parse_settings import ParseSettings
 from data.readers.incident_file import parse_incident_file
-from geo.errors import Fault, InvalidInput
+from data.scratch import make_scratch, remove_scratch
+from geo.errors import Unavailable
 
 router = make_router("incidents")
 
 NDJSON = "application/x-ndjson"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-MAX_FIELDS = 20
+FIELDS_MAX = 20
+#: Files this process holds beside those it reads at once; each occupies a thread meanwhile.
+WAITING_MAX = 6
 SAID = ("plan", "kind", "crs")
 FIELDS = {
     "plan": {"type": "string", "description": "Of every row that does not say one itself."},
@@ -49,10 +53,9 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class _Asked:
-    """One upload, spooled to `path` in a folder of its own, and what was said beside it."""
+    """A file and what is to become of it."""
 
-    path: Path
-    name: str
+    upload: Upload
     said: dict[str, str]
     partial: bool
     dry_run: bool
@@ -72,7 +75,8 @@ class _Asked:
                     "application/json": {"schema": {"type": "object"}},
                     NDJSON: {"schema": {"type": "string"}},
                 },
-            }
+            },
+            "422": {"description": "Nothing was stored; `rejected` lists every wrong row"},
         }
     },
 )
@@ -91,111 +95,141 @@ async def import_file(
     All rows or none, unless `partial`; the same file again gives duplicates only. Every rejected
     row is listed with field and reason; `incidents` says of each row whether it was `created`, is a
     `duplicate` or a `conflict`, where it lies and what is probably the same accident. A photo is
-    attached to the incident it makes. `dry_run` answers the same without storing anything.
+    attached to the incident it makes. `dry_run` stores nothing and answers 200 with the same, with
+    `would_create` instead of `created`; `refused` says whether the whole file would be.
 
-    With `Accept: application/x-ndjson` the answer is 200 and lines: `{"done", "of"}` in rows while
-    it is being read, then, last, the receipt, or the problem with its `status`."""
-    folder = tempfile.mkdtemp(prefix="yutu-import-")
+    With `Accept: application/x-ndjson` the answer is 200 and lines: `{"stage", "done", "of"}` in
+    rows while the file is read, checked, placed and stored, then, last, the receipt, or the problem
+    with its `status`."""
+    folder = make_scratch("import")
     try:
-        asked = await _spooled(request, Path(folder), account, lang, partial, dry_run)
+        upload = await receive_upload(
+            request,
+            folder,
+            fields_max=FIELDS_MAX,
+            file_bytes_max=ParseSettings.load().file_mib << 20,
+        )
+        asked = _Asked(
+            upload,
+            {key: text for key in SAID if (text := upload.text(key))},
+            partial or upload.flag("partial"),
+            dry_run or upload.flag("dry_run"),
+            account,
+            lang,
+        )
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_scratch(folder)
         raise
-    job = bound(_import, services, asked)
+    steps: asyncio.Queue[bytes | None] | None = None
     if NDJSON in request.headers.get("accept", ""):
-        return StreamingResponse(_lines(job, lang), media_type=NDJSON)
-    return await run_in_threadpool(job, None)
+        steps = asyncio.Queue()
+    # A task of its own: who goes away does not stop what was begun, nor leave the folder behind.
+    working = asyncio.create_task(_work(services, asked, folder, steps))
+    _begun.add(working)
+    working.add_done_callback(_begun.discard)
+    if steps is not None:
+        return StreamingResponse(_lines(steps, working), media_type=NDJSON)
+    return await asyncio.shield(working)
 
 
-async def _spooled(
-    request: Request, folder: Path, account: Account, lang: Lang, partial: bool, dry_run: bool
-) -> _Asked:
-    """The upload on disk; never whole in memory. Raises InvalidInput without a file."""
-    async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            reason = "is missing; send multipart/form-data with the file in the part `file`"
-            raise InvalidInput([Fault(reason, None, "file")])
-        texts = {name: value for name, value in form.items() if isinstance(value, str)}
-        asked = {**request.query_params, **texts}
-        name = Path(file.filename or "file").name
-        path = folder / f"upload{Path(name).suffix.lower()[:12]}"
-        with path.open("wb") as out:
-            await run_in_threadpool(shutil.copyfileobj, file.file, out)
-    return _Asked(
-        path,
-        name,
-        {key: asked[key] for key in SAID if asked.get(key)},
-        partial or _true(texts.get("partial")),
-        dry_run or _true(texts.get("dry_run")),
-        account,
-        lang,
-    )
+#: Held, since an event loop by itself does not keep its tasks.
+_begun: set[asyncio.Task[Response]] = set()
 
 
-def _true(value: str | None) -> bool:
-    return (value or "").lower() in ("true", "1")
+class _Turns:
+    """How many files this process holds, read and waiting."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self, held_max: int) -> Iterator[None]:
+        with self._lock:
+            if self._held >= held_max:
+                raise Unavailable("too many files are being read now; send it again later", 5)
+            self._held += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= 1
 
 
-def _import(services: Services, asked: _Asked, progress: Progress | None) -> Response:
-    """Read and store; the folder of the upload is gone afterwards."""
+_turns = _Turns()
+
+
+async def _work(
+    services: Services, asked: _Asked, folder: Path, steps: asyncio.Queue[bytes | None] | None
+) -> Response:
+    """The whole import; its answer, also to what went wrong. The folder is gone afterwards."""
+    loop = asyncio.get_running_loop()
+
+    def step(stage: str, done: int, of: int) -> None:
+        if services.stopping.is_set():
+            raise Unavailable("the server is stopping; send the file again", 5)
+        if steps is not None:
+            line = orjson.dumps({"stage": stage, "done": done, "of": of}) + b"\n"
+            loop.call_soon_threadsafe(steps.put_nowait, line)
+
+    try:
+        with _turns.turn(ParseSettings.load().at_once + WAITING_MAX):
+            return await run_in_threadpool(_import, services, asked, step)
+    except Exception as error:  # here, since after lines of progress no handler could answer it
+        return answer_error(error, asked.lang)
+    finally:
+        remove_scratch(folder)
+        if steps is not None:
+            steps.put_nowait(None)
+
+
+def _import(services: Services, asked: _Asked, step: Progress) -> Response:
+    """Read the file, store its incidents, tell what became of each."""
+    upload, lang = asked.upload, asked.lang
     try:
         file = parse_incident_file(
-            asked.path,
-            name=asked.name,
+            upload.path,
+            name=upload.name,
             crs=asked.said.get("crs"),
             plan=asked.said.get("plan"),
             kind=asked.said.get("kind"),
             owner=asked.account.username,
-            progress=progress,
+            progress=bound(step, "read"),
         )
         receipt = import_incidents(
             services.engine,
             file,
-            original=asked.path,
+            original=upload.path,
             account=asked.account,
             packs=services.packs,
             blobs=BlobFolder(services.configuration.paths.var / FOLDER),
-            lang=asked.lang,
+            lang=lang,
             dry_run=asked.dry_run,
             partial=asked.partial,
-            request={"file": asked.name, **asked.said},
-            progress=progress,
+            request={"file": upload.name, **asked.said},
+            progress=step,
         )
     except RefusedFile as error:
         return problem(
             422,
             "nothing was imported; every rejected row is listed",
-            lang=asked.lang,
+            lang=lang,
             faults=error.faults,
             accepted=0,
-            rejected=rejected_rows(error.faults, asked.lang),
+            duplicates=0,
+            rejected=rejected_rows(error.faults, lang),
+            incidents=[],
         )
-    finally:
-        shutil.rmtree(asked.path.parent, ignore_errors=True)
-    return json_answer(receipt.json(rejected_rows(receipt.rejected, asked.lang)))
+    return json_answer(receipt.json(rejected_rows(receipt.rejected, lang)))
 
 
-async def _lines(job: Callable[[Progress], Response], lang: Lang) -> AsyncIterator[bytes]:
-    """Progress as it is made, then the answer. Who goes away does not stop what was begun."""
-    loop = asyncio.get_running_loop()
-    steps: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
-
-    def step(done: int, of: int) -> None:
-        loop.call_soon_threadsafe(steps.put_nowait, (done, of))
-
-    async def work() -> Response:
-        try:
-            return await run_in_threadpool(job, step)
-        except Exception as error:  # the status line has been sent: the problem is the last line
-            return answer_error(error, lang)
-        finally:
-            steps.put_nowait(None)
-
-    working = asyncio.ensure_future(work())
-    while (one := await steps.get()) is not None:
-        yield orjson.dumps({"done": one[0], "of": one[1]}) + b"\n"
-    yield bytes((await working).body) + b"\n"
+async def _lines(
+    steps: asyncio.Queue[bytes | None], working: asyncio.Task[Response]
+) -> AsyncIterator[bytes]:
+    """Progress as it is made, then the answer."""
+    while (line := await steps.get()) is not None:
+        yield line
+    yield bytes((await asyncio.shield(working)).body) + b"\n"
 
 
 @router.get("/v1/incidents/import/template", summary="An empty file to fill")

@@ -44,7 +44,7 @@ def test_a_template_imports_as_it_stands(engine: Engine, tmp_path: Path, form: s
         assert body["plan"] == (plan or "special-equipment-2023")
         if body["plan"] == "special-equipment-2023":
             assert body["kind"] == "elevator"
-            assert body["facts"]["direct_loss_yuan"] == 125_000
+            assert body["facts"]["direct_loss_yuan"] == 2_500
             assert body["facts"]["stranded_since"] == "2026-01-05T14:30:00+08:00"
         receipt = import_incidents(
             engine, file, original=path, account=COMMANDER, packs=PACKS,
@@ -52,6 +52,7 @@ def test_a_template_imports_as_it_stands(engine: Engine, tmp_path: Path, form: s
         )  # fmt: skip
         assert (receipt.accepted, receipt.duplicates, receipt.rejected) == (1, 0, ())
         assert receipt.incidents[0]["adcode"] == "500103"
+        assert receipt.incidents[0]["level"] is None, "a forgotten example raises no level"
 
 
 @pytest.mark.parametrize("lang", ["zh", "en"])

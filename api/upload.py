@@ -1,0 +1,88 @@
+"""A file sent as multipart/form-data: on disk, with what was said beside it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from geo.errors import Fault, InvalidInput, TooLarge
+
+#: What a form has around its file: the other parts, boundaries, headers.
+FORM_BYTES_MAX: Final = 1 << 20
+NAME_CHARACTERS_MAX: Final = 200
+_SUFFIX: Final = re.compile(r"\.[a-z0-9]{1,11}")
+_TRUTH: Final = {
+    **dict.fromkeys(("", "false", "0", "no", "off", "f", "n"), False),
+    **dict.fromkeys(("true", "1", "yes", "on", "t", "y"), True),
+}
+
+
+@dataclass(frozen=True)
+class Upload:
+    """`path` ends like the sender's `name`, which is for showing only; `parts` are the texts of the
+    query and, behind them, of the form."""
+
+    path: Path
+    name: str
+    parts: tuple[tuple[str, str], ...]
+
+    def text(self, name: str) -> str | None:
+        """The last non-empty text of that name. Raises InvalidInput for one that cannot be kept."""
+        said = [value for known, value in self.parts if known == name and value.strip()]
+        if not said:
+            return None
+        if "\0" in said[-1] or len(said[-1]) > NAME_CHARACTERS_MAX:
+            reason = f"must be a text of at most {NAME_CHARACTERS_MAX} characters"
+            raise InvalidInput([Fault(reason, None, name)])
+        return said[-1].strip()
+
+    def texts(self, name: str) -> list[str]:
+        """Every text of that name, in order."""
+        return [value for known, value in self.parts if known == name]
+
+    def flag(self, name: str) -> bool:
+        """Whether one of that name says yes. Raises InvalidInput for a word that is neither."""
+        said = [_TRUTH.get(value.strip().lower()) for value in self.texts(name)]
+        if None in said:
+            raise InvalidInput([Fault("must be true or false", None, name)])
+        return any(said)
+
+
+async def receive_upload(
+    request: Request, folder: Path, *, fields_max: int, file_bytes_max: int | None = None
+) -> Upload:
+    """The part `file` of the form, never whole in memory, and the other parts.
+
+    Raises InvalidInput without a file; TooLarge, before anything is read, when the announced size
+    is beyond `file_bytes_max`.
+    """
+    announced = request.headers.get("content-length", "0")
+    if file_bytes_max is not None and int(announced) > file_bytes_max + FORM_BYTES_MAX:
+        raise TooLarge(f"the file has {announced} bytes; {file_bytes_max >> 20} MiB are taken")
+    async with request.form(max_files=1, max_fields=fields_max) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            reason = "is missing; send multipart/form-data with the file in the part `file`"
+            raise InvalidInput([Fault(reason, None, "file")])
+        name = _shown(Path(file.filename or "").name)
+        suffix = Path(name).suffix.lower()
+        path = folder / f"upload{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        with path.open("wb") as out:
+            await run_in_threadpool(shutil.copyfileobj, file.file, out)
+        texts = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
+    return Upload(path, name, (*request.query_params.multi_items(), *texts))
+
+
+def _shown(name: str) -> str:
+    """A name without what no screen shows, cut in its middle when it is too long."""
+    plain = "".join(letter for letter in name if letter.isprintable()).strip()
+    if len(plain) > NAME_CHARACTERS_MAX:
+        plain = plain[: NAME_CHARACTERS_MAX // 2] + plain[-(NAME_CHARACTERS_MAX // 2) :]
+    return plain or "file"
