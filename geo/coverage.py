@@ -140,9 +140,9 @@ def service_cells(
     ]
     if faults:
         raise InvalidInput(faults)
-    locator = DistrictLocator(districts)
+    locator = None if "adcode" in facilities.columns else DistrictLocator(districts)
     shapes = districts.set_index(districts["adcode"].astype(str)).geometry
-    ground = shapely.force_2d(shapes.reindex(locator.adcodes).to_numpy())
+    ground = shapely.force_2d(shapes.sort_index().to_numpy())
     tables, rows = [], []
     used = 0
     for kind in kinds:

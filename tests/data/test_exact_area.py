@@ -108,14 +108,16 @@ def wanted(
     return Wanted(inventory.key(0, mask, ()), "any", inventory, 0, mask, tuple(areas))
 
 
+PROJECT = pyproj.Transformer.from_crs("EPSG:4326", METRIC_CRS, always_xy=True)
+
+
 def by_half_planes(
     one: Wanted, reach_m: float, facilities: gpd.GeoDataFrame
 ) -> tuple[float, float]:
     """The same shares without Voronoi diagrams and overlays in degrees: a cell is what is left of
     the district on the metric plane after cutting off, for every other site, the half nearer to it;
     areas are geodesic."""
-    project = pyproj.Transformer.from_crs("EPSG:4326", METRIC_CRS, always_xy=True)
-    geod = pyproj.Geod(ellps="WGS84")
+    project, geod = PROJECT, pyproj.Geod(ellps="WGS84")
 
     def plane(shape: BaseGeometry) -> BaseGeometry:
         fine = shapely.segmentize(shape, 0.01)
