@@ -110,7 +110,7 @@ class CountHistory:
         self._reported: dict[int, list[Any]] = defaultdict(list)
         for one in connection.execute(text(_REPORTS), span):
             self._reported[one.point].append(one)
-        self._returns = {
+        self.newest_returns = {
             (r["operator"], r["kind"]): r for r in returns_at(connection, first.sequence)
         }
         self._returned: dict[int, list[Any]] = defaultdict(list)
@@ -125,7 +125,7 @@ class CountHistory:
             moved = self._bring_forward(number) or last is None
             sources = [source_of(*key, *told) for key, told in sorted(self._reports.items())]
             basis = frozenset((s.operator, s.kind) for s in sources if s.kind_of_source == "return")
-            returns = {key: self._returns[key] for key in sorted(basis)}
+            returns = {key: self.newest_returns[key] for key in sorted(basis)}
             if moved or basis != last:
                 revision += 1
                 counts = self._counts(returns)
@@ -146,10 +146,10 @@ class CountHistory:
                 told[i] = max((t for t in (told[i], instant) if t is not None), default=None)
         for one in self._returned.get(number, ()):
             key = (one["operator"], one["kind"])
-            known = self._returns.get(key)
+            known = self.newest_returns.get(key)
             newer = (one["as_of"], one["return_id"])
             if known is None or newer > (known["as_of"], known["return_id"]):
-                self._returns[key] = one
+                self.newest_returns[key] = one
         return number in self._deltas or number in self._returned
 
     def _counts(

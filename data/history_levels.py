@@ -16,7 +16,7 @@ from data.incidents import OPEN_STATES, open_incidents
 from data.plan_facts import EVENT_PLANS
 from geo.counts import unit_facts
 from geo.grade import assess, district_levels, next_clock_change
-from geo.power_event import PowerEvent, Settled, graver
+from geo.power_event import PowerEvent, Settled, Supplies, graver
 from geo.rules import RulePack
 from geo.situation import levels_of_districts
 
@@ -102,16 +102,17 @@ class PowerLevels:
         self._adcodes = adcodes
         self._basis: Any = None
         self._settled: list[Settled] = []
-        self._last: tuple[Point, Any, Graded] | None = None
+        self._last: tuple[datetime, Supplies, Grade] | None = None
+        self._known: dict[Any, Mapping[str, int | None]] = {}
 
-    def at(
+    def city(
         self,
         point: Point,
         pack: RulePack,
         power: PowerAt,
         declared: Mapping[str, Any],
         closed: datetime | None,
-    ) -> Graded:
+    ) -> Grade:
         basis = (closed, pack.version, repr(declared))
         if power.anew or basis != self._basis:
             self._settled, self._last, self._basis = [], None, basis
@@ -119,34 +120,46 @@ class PowerLevels:
             until = power.changed_from
             self._settled = [one for one in self._settled if one.through <= until]
         if self._last is not None and power.changed_from is None:
-            before, supply, graded = self._last
-            if supply == power.supply and not _turns(power, before.at, point.at):
-                return graded
+            before, supply, grade = self._last
+            if supply == power.supply and not _turns(power, before, point.at):
+                return grade
         settled = self._settled[-1] if self._settled else None
-        after = settled.through if settled else closed
-        event = PowerEvent(
-            self._adcodes,
-            power.supply,
-            [
-                one
-                for one in power.losses
-                if after is None or one.until is None or one.until > after
-            ],
-            now=point.at,
-            after=after,
-            earlier=power.earlier,
-            settled=settled,
-            settle_at=[point.at],
+        event = power_event(
+            self._adcodes, power, point.at, settled.through if settled else closed, settled
         )
-        found, districts = event.graded(pack, declared)
+        grade = Grade(*event.levels(pack, declared))
         self._settled += event.settled()
-        bounds = found["bounds"]
-        grade = Grade(
-            found["level"], bounds["at_least"], bounds["at_most"], found["current"]["level"]
-        )
-        graded = Graded(grade, districts)
-        self._last = (point, dict(power.supply), graded)
-        return graded
+        self._last = (point.at, power.supply, grade)
+        return grade
+
+    def districts(self, point: Point, pack: RulePack, power: PowerAt) -> Mapping[str, int | None]:
+        """Each by its facts alone, now; whatever was declared, as in the situation."""
+        view = power_event(self._adcodes, power, point.at, point.at).view
+        key = (pack.version, view.lost.tobytes(), view.supplied.tobytes())
+        if key not in self._known:
+            self._known[key] = district_levels(pack, view.facts(view.lost), point.at)
+        return self._known[key]
+
+
+def power_event(
+    adcodes: Sequence[str],
+    power: PowerAt,
+    now: datetime,
+    after: datetime | None,
+    settled: Settled | None = None,
+) -> PowerEvent:
+    """The event since `after`, with the losses that stood then or came later; with `settled`, what
+    was worst before is known, and until `now` is to be."""
+    return PowerEvent(
+        adcodes,
+        power.supply,
+        [one for one in power.losses if after is None or one.until is None or one.until > after],
+        now=now,
+        after=after,
+        earlier=power.earlier,
+        settled=settled,
+        settle_at=[now],
+    )
 
 
 def _turns(power: PowerAt, after: datetime, until: datetime) -> bool:

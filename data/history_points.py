@@ -53,8 +53,13 @@ def points(connection: Connection, times: Sequence[datetime], packs: RulePacks) 
 
 
 def segments(every: Sequence[Point]) -> list[list[Point]]:
-    """The points parted where the divisions change."""
-    return [list(own) for _, own in groupby(every, key=lambda p: p.version and p.version.id)]
+    """The points parted where the divisions or the rules in force change."""
+
+    def basis(point: Point) -> Any:
+        rules = [(plan, pack.version) for plan, pack in sorted(point.packs.items())]
+        return (point.version and point.version.id, rules)
+
+    return [list(own) for _, own in groupby(every, key=basis)]
 
 
 class Steps:

@@ -31,6 +31,7 @@ __all__ = [
     "assess",
     "check_facts",
     "district_levels",
+    "level_bounds",
     "next_clock_change",
     "worst_of",
 ]
@@ -67,6 +68,16 @@ def assess(
         "unknown": _unknown(standing, level),
         "facts": _as_json(facts),
     }
+
+
+def level_bounds(
+    pack: RulePack, facts: Mapping[str, Any], now: datetime | None = None
+) -> tuple[int | None, int | None]:
+    """The levels certain and possible, as `level` and `bounds` of `assess` and much sooner, for
+    where no reasons are asked for."""
+    now = _moment(now)
+    standing = stand(pack, pack.schema.records(facts, now), now)
+    return _level(standing.at_least()), _level(standing.at_most())
 
 
 def check_facts(pack: RulePack, facts: object, now: datetime | None = None) -> None:

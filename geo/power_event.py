@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from geo.grade import assess, district_levels
+from geo.grade import assess, district_levels, level_bounds
 from geo.power import QUANTITIES, Ints, Loss, Supply, WorstMoment, timeline, worst_moment
 from geo.rules import RulePack
 
@@ -36,6 +36,15 @@ class Settled:
 
     through: datetime
     worst: Mapping[str, WorstMoment | None] = field(default_factory=dict)
+
+
+class EventLevels(NamedTuple):
+    """A plan's level over an event, its bounds, and the level of what is lost now."""
+
+    level: int | None
+    at_least: int | None
+    at_most: int | None
+    current: int | None
 
 
 class PowerView:
@@ -136,11 +145,7 @@ class PowerEvent:
         lost = self.view.lost
         current = by(self.view)(lost)
         at_most = assess(pack, {**declared, **self.view.facts(lost, worst=True)}, now=self.now)
-        worst = self._settled.worst.get(pack.plan) if self._settled else None
-        for since, until, view in self._spans():
-            worst = worst_moment(self.line, since, by(view), until=until, before=worst)
-            if until is not None and until in self._settle_at:
-                self.found.setdefault(until, {})[pack.plan] = worst
+        worst = self._worst(pack, by)
         assessment = dict(worst.assessment if worst else current)
         assessment["bounds"] = {
             "at_least": assessment["level"],
@@ -151,6 +156,35 @@ class PowerEvent:
         }
         assessment["event"] = self._told(worst)
         return assessment, district_levels(pack, current["facts"], self.now)
+
+    def levels(self, pack: RulePack, declared: Mapping[str, Any]) -> EventLevels:
+        """The levels of `graded` without its reasons, and without the districts. What it finds
+        settled (`settled`) is for `levels` alone."""
+
+        def by(view: PowerView) -> Callable[[Ints], dict[str, Any]]:
+            def level(lost: Ints) -> dict[str, Any]:
+                facts = {**declared, **view.facts(lost)}
+                return {"level": level_bounds(pack, facts, self.now)[0]}
+
+            return level
+
+        lost = self.view.lost
+        current = by(self.view)(lost)["level"]
+        unknown_lost = {**declared, **self.view.facts(lost, worst=True)}
+        worst = self._worst(pack, by)
+        level = worst.assessment["level"] if worst else current
+        at_most = graver(level, level_bounds(pack, unknown_lost, self.now)[1])
+        return EventLevels(level, level, at_most, current)
+
+    def _worst(
+        self, pack: RulePack, by: Callable[[PowerView], Callable[[Ints], dict[str, Any]]]
+    ) -> WorstMoment | None:
+        worst = self._settled.worst.get(pack.plan) if self._settled else None
+        for since, until, view in self._spans():
+            worst = worst_moment(self.line, since, by(view), until=until, before=worst)
+            if until is not None and until in self._settle_at:
+                self.found.setdefault(until, {})[pack.plan] = worst
+        return worst
 
     def greatest(self) -> Ints:
         """The greatest loss of each quantity in the event, shape (districts + 2, quantities): rows
