@@ -2,8 +2,8 @@
 
 In memory, and in a file that the processes of an installation share: a line of JSON for each key,
 appended once a situation has shown it. So a restart finds them, and a question about the past is
-answered with an exact share only where it had been shown by then. Both forget the oldest. The file
-is no record of anything: without it shares are computed anew.
+answered with an exact share only where it had been shown by then. What was not asked for longest
+is forgotten. The file is no record of anything: without it shares are computed anew.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ class ExactResults:
     def get(self, key: str, through: int | None) -> Pair | None:
         """What is known of a key; with `through`, what had been shown by that sequence."""
         with self._lock:
-            if through is None or self._since.get(key, through + 1) <= through:
-                return self._found.get(key)
-            return None
+            if through is not None and self._since.get(key, through + 1) > through:
+                return None
+            if key in self._found:
+                self._found.move_to_end(key)
+            return self._found.get(key)
 
     def add(self, key: str, pair: Pair) -> None:
         """What was just computed."""

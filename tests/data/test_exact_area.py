@@ -457,6 +457,7 @@ def test_the_file_and_the_memory_are_bounded(
     for n in range(60):
         results.add(f"{n:064x}", (0.5, 0.5))
         results.shown([f"{n:064x}"], n)
+        assert results.get(f"{0:064x}", None) == (0.5, 0.5), "in use all the time"
         assert len(results) <= 4
         assert len((tmp_path / FILE).read_text().splitlines()) <= 10
     assert results.get(f"{59:064x}", 59) == (0.5, 0.5)
