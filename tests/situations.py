@@ -13,9 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from shapely.geometry import shape
+
 from data.readers.boundaries import default_divisions
 from geo.districts import simplify_for_display
-from geo.grade import RulePack, assess, district_levels
+from geo.grade import RulePack, assess, district_levels, worst_of
+from maps.layers import label_circle
 
 PLANS = ("communications-2024", "power-outage-2021", "special-equipment-2023")
 PLANS_DIR = Path(__file__).resolve().parents[1] / "data" / "plans"
@@ -203,6 +206,54 @@ def storm(sequence: int = 2, as_of: str = "2026-11-21T03:10:00+08:00") -> dict[s
     struck = district(scene, "500107")
     struck["plans"][special] = struck["level"] = 3
     return scene
+
+
+def in_the_centre(sequence: int = 2, as_of: str = "2026-11-21T03:10:00+08:00") -> dict[str, Any]:
+    """Small districts side by side struck at once: 渝中 and 沙坪坝 over half, 九龙坡, 南岸, 大渡口 less."""
+    scene = calm(sequence, as_of)
+    shares = {"500103": 0.6, "500106": 0.55, "500107": 0.1, "500108": 0.3, "500104": 0.2}
+    for adcode, down in shares.items():
+        row = district(scene, adcode)
+        total = row["facilities"]["base_station"]["total"]
+        row["facilities"]["base_station"] = count(total, int(total * down) + 1)
+        row["facilities"]["exchange"] = count(8, 5 if down > 0.5 else 0)
+    scene["plans"] = graded(scene["districts"], None)
+    return scene
+
+
+def with_incidents(
+    scene: dict[str, Any], incidents: list[tuple[str, str, dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Open incidents (id, adcode, facts) in a scene: its special-equipment assessment becomes the
+    service's own, and the features are what `/v1/incidents` then lists, each inside its district."""
+    special = PLANS[2]
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    found, features = [], []
+    for incident_id, adcode, facts in incidents:
+        one = assess(rule_packs()[special], facts, now=now)
+        mark = {"incident_id": incident_id, "districts": [adcode]}
+        one["findings"] = [{**finding, **mark} for finding in one["findings"]]
+        found.append(one)
+        row = district(scene, adcode)
+        levels = [v for v in (row["plans"][special], one["level"]) if v]
+        row["plans"][special] = min(levels, default=None)
+        row["level"] = min((v for v in row["plans"].values() if v), default=None)
+        row.setdefault("incidents", {}).setdefault(special, 0)
+        row["incidents"][special] += 1
+        border = next(
+            f["geometry"] for f in districts()["features"] if f["properties"]["adcode"] == adcode
+        )
+        lon, lat, _ = label_circle(shape(border)) or (0, 0, 0)
+        place = {"type": "Point", "coordinates": [lon, lat]}
+        properties = INCIDENT["properties"] | {
+            "incident_id": incident_id,
+            "adcode": adcode,
+            "kind": facts["equipment"],
+            **{name: one[name] for name in ("level", "bounds", "unknown")},
+        }
+        features.append({"type": "Feature", "geometry": place, "properties": properties})
+    scene["plans"][special] = worst_of(found) | {"incidents": len(found)}
+    return features
 
 
 def hostile() -> tuple[dict[str, Any], dict[str, Any]]:

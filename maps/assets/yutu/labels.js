@@ -149,7 +149,7 @@ export class Labels {
   }
 
   badgeWidth({ badge }) {
-    return badge.textContent.length > 1 ? this.size.badge * 1.5 : this.size.badge;
+    return badge.textContent.length > 1 ? this.size.badge * 1.8 : this.size.badge;
   }
 
   textWidth(text) {

@@ -83,7 +83,7 @@ export class Points {
 
   // Circles that labels keep away from, pixels; small where an inset tells the same larger.
   obstacles() {
-    return this.places().map(({ at }) => ({ at, radius: this.tucked(at) ? 6 : 13 }));
+    return this.places().map(({ at }) => ({ at, radius: this.tucked(at) ? 6 : 14 }));
   }
 
   draw() {
