@@ -64,7 +64,7 @@ class Server:
         self.started += 1
 
     def wait_ready(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             assert self._process is not None
             assert self._process.poll() is None, self._log.read_text(errors="replace")[-2_000:]
