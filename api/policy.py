@@ -101,6 +101,7 @@ POLICY: tuple[Rule, ...] = (
     # the situation
     rule("GET", "/", ANY_ACCOUNT, page=True),
     rule("GET", "/maps/{plan}", ANY_ACCOUNT, page=True),
+    rule("GET", "/planner", SUPPOSES, page=True),
     rule("GET", "/field", SENDS_INCIDENTS, page=True),
     rule("GET", "/field/districts.json", SENDS_INCIDENTS),
     rule("GET", "/field/worker.js", SENDS_INCIDENTS),
@@ -108,6 +109,7 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/v1/situation/stream", ANY_ACCOUNT),
     rule("GET", "/v1/districts", ANY_ACCOUNT),
     rule("GET", "/v1/districts/{adcode}", ANY_ACCOUNT),
+    rule("GET", "/v1/history", ANY_ACCOUNT),
     # asking about regions
     rule("POST", "/v1/regions/query", ANY_ACCOUNT, body=4 * MIB),
     rule("POST", "/v1/scenarios/evaluate", SUPPOSES, body=4 * MIB),

@@ -322,6 +322,14 @@ def _band(start: Floats, end: Floats, buffer_m: float) -> BaseGeometry:
     return shapely.Polygon(ring)
 
 
+def outline(region: Region) -> dict[str, Any] | None:
+    """The region as it was understood: GeoJSON in WGS-84, to a centimetre; None for districts."""
+    if region.geometry is None:
+        return None
+    rounded = shapely.transform(region.geometry, lambda xy: np.round(xy, 7))
+    return dict(shapely.geometry.mapping(rounded))
+
+
 def labels(parts: Sequence[DistrictPart]) -> list[dict[str, Any]]:
     """The parts as they are answered."""
     return [

@@ -19,12 +19,15 @@ ASSETS_DIR = Path(__file__).resolve().parent / "assets"
 STATIC_PREFIX = "/static"
 
 LEAFLET = "leaflet-1.9.4"
+LEAFLET_DRAW = "leaflet-draw-1.0.4"
 
 # Folium's name of an asset → its address here.
 ASSET_URLS: Mapping[str, str] = MappingProxyType(
     {
         "leaflet": f"{STATIC_PREFIX}/{LEAFLET}/leaflet.js",
         "leaflet_css": f"{STATIC_PREFIX}/{LEAFLET}/leaflet.css",
+        "leaflet_draw_js": f"{STATIC_PREFIX}/{LEAFLET_DRAW}/leaflet.draw.js",
+        "leaflet_draw_css": f"{STATIC_PREFIX}/{LEAFLET_DRAW}/leaflet.draw.css",
     }
 )
 
@@ -62,11 +65,31 @@ OWN_SCRIPTS = (
     "labels.js",
     "legend.js",
     "main.js",
+    "planner.js",
+    "planner_api.js",
+    "planner_changes.js",
+    "planner_export.js",
+    "planner_facilities.js",
+    "planner_geojson.js",
+    "planner_header.js",
+    "planner_numbers.js",
+    "planner_outline.js",
+    "planner_result.js",
+    "planner_saved.js",
+    "planner_when.js",
     "points.js",
     "table.js",
     "teams.js",
 )
-OWN_STYLES = ("map.css", "login.css", "field.css")
+OWN_STYLES = ("map.css", "login.css", "field.css", "planner.css")
+# The pictures are named by the stylesheet.
+DRAW_FILES = (
+    "leaflet.draw.js",
+    "leaflet.draw.css",
+    "images/spritesheet.png",
+    "images/spritesheet-2x.png",
+    "images/spritesheet.svg",
+)
 OWN_OTHERS = ("field.webmanifest", "field-192.png", "field-512.png")
 MAIN_SCRIPT_URL = f"{STATIC_PREFIX}/yutu/main.js"
 MAP_STYLE_URL = f"{STATIC_PREFIX}/yutu/map.css"
@@ -90,6 +113,9 @@ def static_files() -> dict[str, Path]:
         ASSET_URLS["leaflet"]: leaflet / "leaflet.js",
         ASSET_URLS["leaflet_css"]: leaflet / "leaflet.css",
     }
+    draw = ASSETS_DIR / "node_modules" / "leaflet-draw" / "dist"
+    for name in DRAW_FILES:
+        files[f"{STATIC_PREFIX}/{LEAFLET_DRAW}/{name}"] = draw / name
     for name in (*OWN_SCRIPTS, *OWN_STYLES, *OWN_OTHERS):
         files[f"{STATIC_PREFIX}/yutu/{name}"] = ASSETS_DIR / "yutu" / name
     return files

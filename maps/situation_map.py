@@ -25,6 +25,7 @@ from maps.text import HTML_LANGS, KINDS, SHORT_PLANS, WORDS, Lang, say
 
 URLS: Mapping[str, str] = {
     "home": "/",
+    "planner": "/planner",
     "login": "/login",
     "logout": "/logout",
     "situation": "/v1/situation",
@@ -49,15 +50,16 @@ def render_page(
     csrf: str,
     situation: Mapping[str, Any] | None = None,
     style: Style | None = None,
+    planner: bool = False,
     layers: Sequence[str] = tuple(LAYER_URLS),
 ) -> Page:
     """The page of `plan`, or of all `packs` with a switch when it is None.
 
     `districts` is the FeatureCollection of the divisions in force at `at` (or now), simplified for
     display; its or its features' `source` and `licence` are shown. `packs` are the rule packs as
-    `/v1/plans/{plan}` gives them. `at` is an RFC 3339 time of knowledge, already checked. `layers`
-    are those of LAYER_URLS that the account may read. Raises NotFound for an unknown plan,
-    InvalidInput for districts that cannot be drawn.
+    `/v1/plans/{plan}` gives them. `at` is an RFC 3339 time of knowledge, already checked. The
+    account has the planner's page (`planner`) and may read the `layers` of LAYER_URLS. Raises
+    NotFound for an unknown plan, InvalidInput for districts that cannot be drawn.
     """
     if plan is not None and plan not in packs:
         raise NotFound(f"there is no plan {plan!r}; known are {', '.join(packs)}")
@@ -93,6 +95,9 @@ def render_page(
         user=user,
         csrf=csrf,
         urls=URLS,
+        planner_url=URLS["planner"] + ("?" + urlencode({"at": at}) if at else "")
+        if planner
+        else "",
         other_lang=other,
         other_lang_url="?" + urlencode({"lang": other, **({"at": at} if at else {})}),
         now_url="?" + urlencode({"lang": lang}),

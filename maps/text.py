@@ -24,6 +24,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "language": ("English", "中文"),
     "sign_in": ("登录", "Sign in"),
     "sign_out": ("退出", "Sign out"),
+    "planner": ("规划分析", "Planner"),
     "all_plans": ("全部预案", "All plans"),
     "noscript": ("本页需要启用 JavaScript。", "This page needs JavaScript."),
     # time and line

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from api.answers import page_answer
 from api.deps import At, Caller, Csrf, LangDep, Services, ServicesDep
 from api.language import Lang
-from api.policy import READS_INCIDENTS
+from api.policy import READS_INCIDENTS, SUPPOSES
 from api.routing import make_router
 from api.situations import Situations
 from data.accounts import Account
@@ -75,7 +75,7 @@ def _page(visit: Visit, plan: str | None) -> Response:
     services, at = visit.services, visit.at
     with reading(services.engine) as connection:
         version = version_at(connection, at)
-        districts = _districts(connection, services.configuration.database_url, version)
+        districts = display_districts(connection, services.configuration.database_url, version)
     in_force = services.packs.in_force(at or datetime.now(UTC))
     stored = services.get(Situations).latest(visit.lang) if at is None else None
     page = render_page(
@@ -87,12 +87,15 @@ def _page(visit: Visit, plan: str | None) -> Response:
         user={"username": visit.account.username, "role": visit.account.role},
         csrf=visit.csrf,
         situation=orjson.loads(stored.body) if stored else None,
+        planner=visit.account.role in SUPPOSES,
         layers=LAYERS if visit.account.role in READS_INCIDENTS else ["outages"],
     )
     return page_answer(page, request=visit.request)
 
 
-def _districts(connection: Connection, database: str, version: DivisionVersion) -> dict[str, Any]:
+def display_districts(
+    connection: Connection, database: str, version: DivisionVersion
+) -> dict[str, Any]:
     """Simplified borders of a version; kept, since a version's borders never change."""
     key = (database, version)
     if key not in _shapes:

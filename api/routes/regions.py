@@ -16,11 +16,11 @@ from api.strict_json import parse_json
 from data.fields import require_object
 from data.region_query import query_region
 from geo.errors import Fault, InvalidInput
-from geo.region import read_region
+from geo.region import outline, read_region
 
 router = make_router("regions")
 
-MEMBERS = ("geometry", "crs", "radius_m", "buffer_m", "adcodes", "at")
+MEMBERS = ("geometry", "crs", "radius_m", "buffer_m", "adcodes", "at", "outline")
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -30,6 +30,7 @@ SCHEMA: dict[str, Any] = {
         "buffer_m": {"type": "number", "exclusiveMinimum": 0},
         "adcodes": {"type": "array", "items": {"type": "string"}},
         "at": {"type": "string", "format": "date-time"},
+        "outline": {"type": "boolean", "default": False},
     },
 }
 EXAMPLES: dict[str, Any] = {
@@ -67,18 +68,24 @@ EXAMPLES: dict[str, Any] = {
 def ask_region(services: ServicesDep, account: Caller, body: Body, at: At) -> Response:
     """Areas in m² on the ellipsoid, facilities by kind and operator, residents, load, customers,
     open incidents and outages; with `at`, as known then. Facilities, incidents and outages are
-    those within the account's districts and operators (`scope`)."""
+    those within the account's districts and operators (`scope`). With `outline`, `region.outline`
+    is the region as it was understood, GeoJSON in WGS-84."""
     given = require_object(parse_json(body), "a question about a region")
     refuse_unknown(given, MEMBERS)
     moment = read_at(given, at)
+    if given.get("outline") is not None and type(given["outline"]) is not bool:
+        raise InvalidInput([Fault("must be true or false", None, "outline")])
+    region = read_region(given)
     answer = query_region(
         services.engine,
-        read_region(given),
+        region,
         services.packs,
         account=account,
         at=moment,
         area=services.get(BuilderPart).area,
     )
+    if given.get("outline"):
+        answer["region"]["outline"] = outline(region)
     return json_answer(answer)
 
 
