@@ -23,7 +23,8 @@ from api.language import language_of
 from api.policy import OPEN, Match, PolicyTable, Rule
 from api.problems import answer_error, problem
 from api.security import SESSION_AUDIENCE, TOKEN_AUDIENCE, Claims
-from data.accounts import Account, key_sha256
+from data.accounts import Account
+from data.api_keys import key_sha256
 from geo.errors import NotAllowed, Unavailable, YutuError
 
 Scope = MutableMapping[str, Any]
@@ -79,6 +80,7 @@ class Caller:
 
     account: Account
     session_id: str | None
+    session_ends_at: int = 0
 
 
 class Gate:
@@ -131,6 +133,7 @@ class Gate:
         state["account"] = caller.account
         if caller.session_id is not None:
             state["session_id"] = caller.session_id
+            state["session_ends_at"] = caller.session_ends_at
             state["csrf"] = services.signer.csrf(caller.session_id)
         if match is None or rule is None:
             return _unknown(match, lang)
@@ -154,14 +157,14 @@ async def _recognise(given: Given, services: Services) -> Caller:
             raise Unauthenticated("only Bearer tokens are taken in Authorization")
         accounts.append((await _by_token(token.strip(), TOKEN_AUDIENCE, services))[0])
     accounts += [await _by_key(key, services) for key in given.api_keys]
-    session_id = None
+    session_id, ends_at = None, 0
     if given.sessions:
         account, claims = await _by_token(given.sessions[0], SESSION_AUDIENCE, services)
         accounts.append(account)
-        session_id = claims.id
+        session_id, ends_at = claims.id, claims.expires_at
     if len({account.username for account in accounts}) > 1:
         raise Unauthenticated("the credentials belong to different accounts")
-    return Caller(accounts[0], session_id)
+    return Caller(accounts[0], session_id, ends_at)
 
 
 async def _by_token(token: bytes, audience: str, services: Services) -> tuple[Account, Claims]:
@@ -172,7 +175,7 @@ async def _by_token(token: bytes, audience: str, services: Services) -> tuple[Ac
     if account is None or account.epoch < claims.epoch:  # our own token knows better than our book
         await services.accounts.refreshed()
         account = services.accounts.by_name(claims.username)
-    if account is None or account.epoch != claims.epoch:
+    if account is None or account.epoch != claims.epoch or services.accounts.has_ended(claims.id):
         raise Unauthenticated("the token is invalid or expired")
     return account, claims
 

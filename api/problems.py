@@ -42,6 +42,7 @@ STATUS_OF: Mapping[type[Exception], int] = {
     errors.Conflict: 409,
     errors.VersionMismatch: 412,
     errors.NotAllowed: 403,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
     sa.TimeoutError: 503,
     sa.OperationalError: 503,
@@ -125,7 +126,10 @@ def answer_error(error: Exception, lang: str) -> Response:
         if isinstance(error, errors.InvalidInput):
             detail = summary(error.faults, lang)[:DETAIL_MAX]
             return problem(status, detail, lang=lang, faults=error.faults)
-        return problem(status, str(error), lang=lang)
+        headers = (
+            {"Retry-After": str(error.retry_after_s)} if isinstance(error, errors.TooMany) else {}
+        )
+        return problem(status, str(error), lang=lang, headers=headers)
     if status == 503:
         ours = isinstance(error, errors.Unavailable)
         retry = error.retry_after_s if isinstance(error, errors.Unavailable) else RETRY_AFTER_S

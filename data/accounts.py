@@ -1,12 +1,12 @@
 """Accounts: who may ask, with which role, for which districts and operators.
 
-Passwords are Argon2id hashes; API keys are 256 random bits of which only the SHA-256 is stored. The
-first run makes one account per role with random secrets, told once in `var/credentials.json`.
+Passwords are Argon2id hashes; API keys are in `data.api_keys`. The first run makes one account per
+role with random secrets, told once in `var/credentials.json`. An account that signs in elsewhere
+(`data.identities`) has no password here: nothing matches `NO_PASSWORD`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
@@ -22,6 +22,7 @@ from pwdlib.exceptions import PwdlibError
 from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, Engine, Row, func, select, text, update
 
+from data.api_keys import draw_key, revoke_all_keys, store_key
 from data.database import CITY
 from data.tables import ROLES
 from data.tables_reports import account
@@ -32,6 +33,7 @@ PASSWORD_CHARACTERS_MIN, PASSWORD_CHARACTERS_MAX = 12, 1024
 FIRST_RUN_LOCK = 7110
 HASHERS_AT_ONCE = 2  # each takes 64 MiB and a core
 HASH_WAIT_S = 4.0
+NO_PASSWORD = "!"  # noqa: S105 - no hash at all
 
 #: name → (role, districts); 渝中区 and 沙坪坝区, whose extent no reform has changed.
 FIRST_RUN: dict[str, tuple[str, Sequence[str]]] = {
@@ -59,7 +61,6 @@ class Account:
     operators: tuple[str, ...] = CITY
     epoch: int = 0
     active: bool = True
-    api_key_sha256: bytes | None = None
 
     @property
     def city_wide(self) -> bool:
@@ -92,11 +93,6 @@ class NewCredentials:
         }
 
 
-def key_sha256(api_key: str) -> bytes:
-    """What is stored of an API key. A fast hash is enough for 256 random bits."""
-    return hashlib.sha256(api_key.encode()).digest()
-
-
 def all_accounts(connection: Connection) -> list[Account]:
     """Every account, locked ones included."""
     return [_account(row) for row in connection.execute(select(account))]
@@ -116,7 +112,8 @@ def authenticate(engine: Engine, username: str, password: str) -> Account | None
         raise Unavailable("too many sign-ins at once; try again", retry_after_s=5)
     try:
         right = _hashing.verify(
-            password if plausible else "", row.password_hash if row else _absent_hash
+            password if plausible else "",
+            row.password_hash if row and row.password_hash != NO_PASSWORD else _absent_hash,
         )
     except PwdlibError:  # a hash of an unknown make
         right = False
@@ -143,8 +140,8 @@ def create_account(
     new = new or _draw(username, districts, password)
     added = connection.execute(
         text(
-            "INSERT INTO account (username, role, districts, operators, password_hash,"
-            " api_key_sha256) VALUES (:username, :role, :districts, :operators, :hash, :key)"
+            "INSERT INTO account (username, role, districts, operators, password_hash)"
+            " VALUES (:username, :role, :districts, :operators, :hash)"
             " ON CONFLICT (username) DO NOTHING"
         ),
         {
@@ -153,16 +150,16 @@ def create_account(
             "districts": list(districts),
             "operators": list(operators),
             "hash": _hashing.hash(new.password),
-            "key": key_sha256(new.api_key),
         },
     )
     if added.rowcount != 1:
         raise Conflict(f"an account {username} exists already")
+    store_key(connection, username, new.api_key)
     return new
 
 
 def reset_account(connection: Connection, username: str) -> NewCredentials:
-    """New password and key for `username`; every token and session of it ends."""
+    """New password and key for `username`; every token, session and other key of it ends."""
     row = connection.execute(select(account).where(account.c.username == username)).first()
     if row is None:
         raise NotFound(f"there is no account {username}")
@@ -172,25 +169,43 @@ def reset_account(connection: Connection, username: str) -> NewCredentials:
         .where(account.c.username == username)
         .values(
             password_hash=_hashing.hash(new.password),
-            api_key_sha256=key_sha256(new.api_key),
             token_epoch=account.c.token_epoch + 1,
             active=True,
         )
     )
+    revoke_all_keys(connection, username)
+    store_key(connection, username, new.api_key)
+    return new
+
+
+def set_password(connection: Connection, username: str, password: str | None = None) -> str:
+    """Another password, drawn at random when not given; sessions and tokens end, keys go on.
+
+    Raises NotFound, and InvalidInput for a password that is too short.
+    """
+    if password is not None and not _long_enough(password):
+        raise InvalidInput([_short_password()])
+    new = password or secrets.token_urlsafe(18)
+    _change(connection, username, password_hash=_hashing.hash(new))
     return new
 
 
 def lock_account(connection: Connection, username: str) -> None:
-    """Refuse everything of `username` from now on; `reset_account` opens it again."""
-    end_tokens(connection, username, active=False)
+    """Refuse everything of `username` from now on, until it is unlocked or reset."""
+    _change(connection, username, active=False)
 
 
-def end_tokens(connection: Connection, username: str, *, active: bool = True) -> None:
-    """End every token and session of `username` that was given out so far."""
+def unlock_account(connection: Connection, username: str) -> None:
+    """Take the account's password and keys again; tokens and sessions from before stay ended."""
+    _change(connection, username, active=True)
+
+
+def _change(connection: Connection, username: str, **values: object) -> None:
+    """Set columns and end every token and session given out so far."""
     done = connection.execute(
         update(account)
         .where(account.c.username == username)
-        .values(token_epoch=account.c.token_epoch + 1, active=active)
+        .values(token_epoch=account.c.token_epoch + 1, **values)
     )
     if done.rowcount != 1:
         raise NotFound(f"there is no account {username}")
@@ -217,7 +232,7 @@ def _draw(username: str, districts: Sequence[str], password: str | None) -> NewC
     return NewCredentials(
         username=username,
         password=password or secrets.token_urlsafe(18),
-        api_key=f"yutu_{secrets.token_urlsafe(32)}",
+        api_key=draw_key(),
         districts=tuple(districts),
     )
 
@@ -233,12 +248,18 @@ def _check(username: str, role: str, districts: Sequence[str], password: str | N
         districts and all(re.fullmatch(r"\d{6}", code, re.ASCII) for code in districts)
     ):
         faults.append(Fault("is * or district codes of six digits", None, "districts"))
-    if password is not None and not (
-        PASSWORD_CHARACTERS_MIN <= len(password) <= PASSWORD_CHARACTERS_MAX
-    ):
-        faults.append(Fault(f"has at least {PASSWORD_CHARACTERS_MIN} characters", None, "password"))
+    if password is not None and not _long_enough(password):
+        faults.append(_short_password())
     if faults:
         raise InvalidInput(faults)
+
+
+def _long_enough(password: str) -> bool:
+    return PASSWORD_CHARACTERS_MIN <= len(password) <= PASSWORD_CHARACTERS_MAX
+
+
+def _short_password() -> Fault:
+    return Fault(f"has at least {PASSWORD_CHARACTERS_MIN} characters", None, "password")
 
 
 def _account(row: Row[Any]) -> Account:
@@ -249,7 +270,6 @@ def _account(row: Row[Any]) -> Account:
         operators=tuple(row.operators),
         epoch=row.token_epoch,
         active=row.active,
-        api_key_sha256=None if row.api_key_sha256 is None else bytes(row.api_key_sha256),
     )
 
 

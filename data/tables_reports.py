@@ -191,7 +191,6 @@ account = Table(
     Column("districts", ARRAY(CODE), nullable=False),
     Column("operators", ARRAY(CODE), nullable=False, server_default="{*}"),
     Column("password_hash", Text, nullable=False),
-    Column("api_key_sha256", LargeBinary, unique=True),
     Column("active", Boolean, nullable=False, server_default="true"),
     Column("token_epoch", Integer, nullable=False, server_default="0"),
     Column("created_at", TIME, nullable=False, server_default=text("now()")),

@@ -8,6 +8,7 @@ YutuError
 ├── Conflict          the id exists with another body; the stored one is untouched
 ├── VersionMismatch   an edit was based on a version that is no longer the newest
 ├── NotAllowed        the plan or the account's scope does not let this person do this
+├── TooMany           more attempts than are let through; says when to try again
 ├── PlanError         a rule pack is malformed; names file and line
 └── Unavailable       cannot answer now, with the remedy and when to retry
 """
@@ -68,6 +69,14 @@ class VersionMismatch(YutuError):
 
 class NotAllowed(YutuError):
     """The account's role or scope, or the plan's clause, forbids it."""
+
+
+class TooMany(YutuError):
+    """Held off for now; `retry_after_s` says for how long."""
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class PlanError(YutuError):

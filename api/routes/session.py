@@ -12,18 +12,24 @@ from fastapi.responses import RedirectResponse
 
 from api.answers import json_answer
 from api.credentials import CHALLENGE, SESSION_COOKIE
-from api.deps import Caller, Csrf, LangDep, ServicesDep
+from api.deps import Caller, Csrf, LangDep, Services, ServicesDep
 from api.problems import problem
 from api.routing import make_router
 from api.security import SESSION_AUDIENCE, TOKEN_AUDIENCE
-from data.accounts import authenticate
-from geo.errors import NotAllowed
+from data.accounts import Account, authenticate
+from data.ended_sessions import end_session
+from data.sign_in_limit import Attempt
+from geo.errors import NotAllowed, TooMany
 from maps.login import local_path, render_login
 from maps.page import Page
 
 LOGIN_COOKIE = "yutu_login"
 LOGIN_COOKIE_S = 3600
 WRONG = {"zh": "用户名或密码不正确", "en": "Wrong user name or password"}
+HELD_OFF = {
+    "zh": "登录失败次数过多，请在 {} 秒后重试",
+    "en": "Too many failed attempts; try again in {} seconds",
+}
 STALE = {"zh": "页面已过期，请重试", "en": "The page has expired; try again"}
 
 router = make_router("session")
@@ -33,9 +39,12 @@ Password = Annotated[str, Form(max_length=2000)]
 
 
 @router.post("/v1/token", summary="A bearer token for a user name and password")
-def token(services: ServicesDep, lang: LangDep, username: Username, password: Password) -> Response:
-    """Form fields `username` and `password`. The token holds for `expires_in` seconds."""
-    account = authenticate(services.engine, username, password)
+def token(
+    request: Request, services: ServicesDep, lang: LangDep, username: Username, password: Password
+) -> Response:
+    """Form fields `username` and `password`. The token holds for `expires_in` seconds. After
+    several failures 429 says how long to wait."""
+    account = _recognise(request, services, username, password)
     if account is None:
         return problem(401, WRONG[lang], lang=lang, headers=CHALLENGE)
     lifetime_s = services.configuration.security.token_minutes * 60
@@ -78,7 +87,13 @@ def login(
     expected = request.cookies.get(LOGIN_COOKIE, "")
     if not expected or not hmac.compare_digest(expected.encode(), csrf.encode()):
         return _login_page(request, lang, STALE[lang], next, status=403)
-    account = authenticate(services.engine, username, password)
+    try:
+        account = _recognise(request, services, username, password)
+    except TooMany as error:
+        held_off = HELD_OFF[lang].format(error.retry_after_s)
+        shown = _login_page(request, lang, held_off, next, status=429)
+        shown.headers["Retry-After"] = str(error.retry_after_s)
+        return shown
     if account is None:
         return _login_page(request, lang, WRONG[lang], next, status=401)
     lifetime_s = services.configuration.security.session_hours * 3600
@@ -95,14 +110,31 @@ def logout(
     services: ServicesDep,
     csrf: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
-    """Takes the cookie back. Field `csrf`, or the header `X-CSRF-Token`, must be the session's."""
-    session_id = request.scope["state"].get("session_id")
+    """Takes the cookie back and ends the session, whoever else has the cookie. Field `csrf`, or the
+    header `X-CSRF-Token`, must be the session's."""
+    state = request.scope["state"]
+    session_id = state.get("session_id")
     sent = csrf or request.headers.get("x-csrf-token")
     if session_id is not None and not services.signer.csrf_matches(session_id, sent):
         raise NotAllowed("the CSRF token is missing or not of this session")
+    if session_id is not None:
+        with services.engine.begin() as connection:
+            end_session(connection, session_id, state["session_ends_at"])
     answer = RedirectResponse("/login", status_code=303)
     answer.delete_cookie(SESSION_COOKIE, path="/")
     return answer
+
+
+def _recognise(
+    request: Request, services: Services, username: str, password: str
+) -> Account | None:
+    """The account of that name and password. Raises TooMany after too many failures."""
+    attempt = Attempt.of(username, request.client.host if request.client else None)
+    attempt.begin(services.engine)
+    account = authenticate(services.engine, username, password)
+    if account is not None:
+        attempt.succeeded(services.engine)
+    return account
 
 
 def safe_path(target: str | None) -> str:

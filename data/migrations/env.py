@@ -8,10 +8,11 @@ from alembic import context
 from geoalchemy2 import alembic_helpers
 from sqlalchemy import create_engine
 
+import data.tables_access
 import data.tables_relay
 import data.tables_reports
 import data.tables_scenario
-import data.tables_teams  # noqa: F401  (all three register their tables)
+import data.tables_teams  # noqa: F401  (all register their tables)
 from data.tables import metadata
 
 

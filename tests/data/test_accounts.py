@@ -13,14 +13,13 @@ from sqlalchemy import Engine, func, select
 from data import accounts
 from data.accounts import (
     FIRST_RUN,
-    all_accounts,
     authenticate,
     create_account,
     first_run,
-    key_sha256,
     lock_account,
     reset_account,
 )
+from data.api_keys import holding_keys, key_sha256, keys_of
 from data.database import app_engine, owner_engine
 from data.tables_reports import account
 from geo.errors import Conflict, InvalidInput, NotFound
@@ -55,7 +54,8 @@ def test_the_first_run_tells_each_account_once(
         known = authenticate(engine, one["username"], one["password"])
         assert known is not None
         assert known.username == name
-        assert known.api_key_sha256 == key_sha256(one["api_key"])
+        with owner.connect() as connection:
+            assert [k.sha256 for k in keys_of(connection, name)] == [key_sha256(one["api_key"])]
         assert list(known.districts) == one["districts"]
     assert told["field"]["districts"] != told["field-other"]["districts"]
     assert told["viewer"]["districts"] == told["utility"]["districts"] == ["*"]
@@ -109,7 +109,7 @@ def test_two_first_runs_at_once_make_one_set(owner: Engine, tmp_path: Path) -> N
     assert sorted(made) == [False, True]
     told = json.loads(path.read_text(encoding="utf-8"))
     with owner.connect() as connection:
-        stored = {one.username: one.api_key_sha256 for one in all_accounts(connection)}
+        stored = {one.username: one.sha256 for one in holding_keys(connection)}
     assert stored == {name: key_sha256(one["api_key"]) for name, one in told.items()}
 
 
