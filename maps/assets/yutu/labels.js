@@ -10,6 +10,7 @@ const OVERHANG = 1.7; // a name may be this much wider than its district where n
 const LARGE = { stackRoom: 17, badgeRoom: 11, badge: 24, badgeHigh: 20, nameHigh: 18, han: 13, latin: 7 };
 const SMALL = { stackRoom: 14, badgeRoom: 9, badge: 20, badgeHigh: 17, nameHigh: 15, han: 11.5, latin: 6.2 };
 const INSIDE = [0, 12, 22, 32, 44].flatMap((d) => around(d, 8));
+const SIDES = ["under", "over", "right", "left"];
 const OUTSIDE = [20, 28, 36, 46, 56, 68, 80, 94, 110].flatMap((d) => around(d, 16));
 
 export class Labels {
@@ -128,18 +129,28 @@ export class Labels {
       const fits = spot.width * 0.72 >= w && spot.height >= 34;
       if (!fits && (spot.width * OVERHANG < w || spot.height < 12)) continue;
       const from = spot.badge;
-      const offsets = from ? [[from[0], from[1] + this.size.nameHigh + 1], [from[0], from[1] - this.size.nameHigh - 1]] : INSIDE;
+      const offsets = from ? this.sides(spot, w) : INSIDE;
       const found = this.free(spot, offsets, w + 2, this.size.nameHigh, from ? Infinity : spot.r - 8);
       if (!found) continue;
-      this.show(spot, from ?? found, from ? (found[1] > from[1] ? "under" : "over") : "plain", text);
+      this.show(spot, from ?? found, from ? SIDES[offsets.indexOf(found)] : "plain", text);
       one.name.classList.toggle("tight", !fits);
       return;
     }
   }
 
+  // Where a name of that width stands around a badge, in the order of SIDES; cut off nowhere.
+  sides(spot, w) {
+    const [x, y] = spot.badge;
+    const [up, aside] = [(this.size.nameHigh + this.size.badgeHigh) / 2, (this.badgeWidth(spot.one) + w) / 2 + 2];
+    const frame = this.frame();
+    const seen = within(square(spot, 0), frame);
+    const cut = (offset) => seen && !within(boxAt(spot, offset, w, this.size.nameHigh), frame);
+    return [[x, y + up], [x, y - up], [x + aside, y], [x - aside, y]].map((offset) => (cut(offset) ? null : offset));
+  }
+
   // The first offset at which a box lies free, at most `far` from where the district has most room.
   free(spot, offsets, w, h, far) {
-    const found = offsets.find(([dx, dy]) => Math.hypot(dx, dy) <= Math.max(far, 0) && this.isFree(boxAt(spot, [dx, dy], w, h), spot));
+    const found = offsets.find((at) => at && Math.hypot(...at) <= Math.max(far, 0) && this.isFree(boxAt(spot, at, w, h), spot));
     if (found) this.take(boxAt(spot, found, w, h));
     return found;
   }
@@ -165,7 +176,7 @@ export class Labels {
     one.name.classList.remove("tight");
   }
 
-  // `how`: stacked, alone (badge), beside (both, outside), plain (name), under or over its badge.
+  // `how`: stacked, alone (badge), beside (both, outside), plain (name), or one of SIDES of its badge.
   show(spot, [dx, dy], how, text) {
     const { one } = spot;
     one.stack.dataset.how = how;
