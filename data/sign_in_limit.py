@@ -18,8 +18,10 @@ from sqlalchemy import Connection, Engine, text
 from geo.errors import TooMany
 
 PAIR_FAILURES, NAME_FAILURES, ADDRESS_FAILURES = 5, 30, 60
-#: Failures further apart than this are not added up.
-MEMORY = timedelta(minutes=15)
+#: Of a name at an address, failures further apart than this are not added up. It outlasts a block.
+MEMORY = timedelta(hours=1)
+#: Of an address and of a name, those within so long from the first are.
+WINDOW = timedelta(minutes=15)
 BLOCK_FIRST_S, BLOCK_MOST_S = 15, 900
 KNOWN_FOR = timedelta(days=30)
 
@@ -27,10 +29,13 @@ _COUNT = """
 INSERT INTO sign_in_limit AS l (subject, failures, since)
 SELECT subject, 1, now() FROM unnest(CAST(:subjects AS text[])) AS subject ORDER BY subject
 ON CONFLICT (subject) DO UPDATE SET
-    failures = CASE WHEN l.since < now() - CAST(:memory AS interval) THEN 1 ELSE l.failures + 1 END,
-    since = now()
+    failures = CASE WHEN {over} THEN 1 ELSE l.failures + 1 END,
+    since = CASE WHEN {over} OR l.subject = :pair THEN now() ELSE l.since END
 RETURNING subject, failures, blocked_until, succeeded_at, now() AS now
-"""
+""".format(
+    over="l.since < now() - CASE WHEN l.subject = :pair"
+    " THEN CAST(:memory AS interval) ELSE CAST(:window AS interval) END"
+)
 _RIGHT = """
 INSERT INTO sign_in_limit AS l (subject, failures, since, succeeded_at)
 VALUES (:pair, 0, now(), now())
@@ -82,7 +87,12 @@ class Attempt:
             _quickly(connection)
             rows = connection.execute(
                 text(_COUNT),
-                {"subjects": sorted([self.pair, self.address, self.name]), "memory": MEMORY},
+                {
+                    "subjects": sorted([self.pair, self.address, self.name]),
+                    "pair": self.pair,
+                    "memory": MEMORY,
+                    "window": WINDOW,
+                },
             ).all()
             found = {row.subject: row for row in rows}
             known_at: datetime | None = found[self.pair].succeeded_at

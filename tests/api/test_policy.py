@@ -16,6 +16,7 @@ from api.deps import Configuration
 from api.policy import ANY_ACCOUNT, OPEN, POLICY, PolicyTable, Rule, roles, rule
 from api.routes import ROUTERS
 from api.routing import make_router, served_routes
+from data.api_keys import NARROWER
 from data.tables import ROLES
 from tests.api.conftest import assert_problem
 
@@ -120,6 +121,13 @@ def test_a_route_without_the_police_stops_the_start(configuration: Configuration
     policy = (*POLICY, rule("GET", "/v1/plain", ANY_ACCOUNT))
     with pytest.raises(RuntimeError, match="/v1/plain is not made by"):
         create_app(configuration, routers=(*ROUTERS, extra), policy=policy)
+
+
+@pytest.mark.parametrize(("role", "narrower"), [(r, n) for r in ROLES for n in NARROWER[r]])
+def test_a_keys_role_may_do_nothing_its_account_may_not(role: str, narrower: str) -> None:
+    assert {str(r) for r in POLICY if r.roles and narrower in r.roles} <= {
+        str(r) for r in POLICY if r.roles and role in r.roles
+    }
 
 
 def test_a_role_that_does_not_exist_cannot_be_allowed() -> None:
