@@ -62,7 +62,7 @@ TITLES: Mapping[int, tuple[str, str]] = {
     405: ("不支持该方法", "Method not allowed"),
     406: ("无法提供所要的格式", "Not acceptable"),
     409: ("与已有内容冲突", "Conflict"),
-    412: ("版本已更新", "Version mismatch"),
+    412: ("版本不符", "Version mismatch"),
     413: ("内容过大", "Too large"),
     415: ("不支持该格式", "Unsupported media type"),
     422: ("输入有误", "Invalid input"),
@@ -70,6 +70,7 @@ TITLES: Mapping[int, tuple[str, str]] = {
     429: ("请求过于频繁", "Too many requests"),
     500: ("内部错误", "Internal error"),
     503: ("暂时无法服务", "Temporarily unavailable"),
+    507: ("存储空间不足", "Insufficient storage"),
 }
 
 

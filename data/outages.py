@@ -22,25 +22,10 @@ from data.divisions import DivisionVersion, require_divisions, version_at
 from data.fields import body_sha256
 from data.outage_feature import AHEAD_MAX, ReportedOutage, read_outage
 from data.outage_split import OutageFacilities, facilities_of, split_everywhere
+from data.outage_warnings import outage_warnings
 from geo.errors import Conflict, Fault, InvalidInput, NotAllowed
 
 _LOCK = 7113
-
-_TEXTS = {
-    "facility_unknown": (
-        "清单中没有这些设施：{}",
-        "not in the inventory: {}",
-    ),
-    "outside": ("部分停电范围在重庆市以外", "part of the outage lies outside Chongqing"),
-    "unplaced": (
-        "无法落图：没有停电范围，也没有已知设施",
-        "cannot be placed: neither an extent nor a known facility",
-    ),
-    "future": (
-        "开始时间比接收时间晚 5 分钟以上：已保存，不参与计算",
-        "begins more than five minutes after it was received: kept, not applied",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -101,7 +86,7 @@ def store_outage(
                 " send the next revision"
             )
         answer = _stored_feature(connection, outage, current.id)
-        answer["warnings"] = _warnings(answer, named.missing, lang)
+        answer["warnings"] = outage_warnings(answer, named, lang)
     return StoredOutage("created" if added else "identical", answer, write.sequence)
 
 
@@ -259,25 +244,6 @@ def _stored_feature(
     feature = _feature(row, datetime.now(UTC))
     feature["split"] = feature["properties"]["split"]
     return feature
-
-
-def _warnings(feature: dict[str, Any], missing: Sequence[str], lang: str) -> list[dict[str, str]]:
-    properties = feature["properties"]
-    found = []
-    if missing:
-        found.append(_warning("facility_unknown", lang, ", ".join(missing[:20])))
-    bases = {p["load_basis"] for p in properties["split"]}
-    if bases == {"unplaced"}:
-        found.append(_warning("unplaced", lang))
-    elif any(p["adcode"] is None for p in properties["split"]):
-        found.append(_warning("outside", lang))
-    if not properties["applied"]:
-        found.append(_warning("future", lang))
-    return found
-
-
-def _warning(code: str, lang: str, more: str = "") -> dict[str, str]:
-    return {"code": code, "text": _TEXTS[code][lang == "en"].format(more)}
 
 
 def list_outages(

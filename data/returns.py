@@ -96,6 +96,7 @@ def store_return(
         stored = bool(rows) and _insert(write, found, digest, list(rows.values()))
         if stored:
             receipt.accepted = len(rows)
+            receipt.future_rows += rows if _is_ahead(found, write) else ()
             write.kind = "return"
             write.detail = {"return_id": found.return_id, "operator": found.operator}
         elif rows:
@@ -219,9 +220,14 @@ def _read_causes(read: Fields, down: int | None) -> dict[str, int] | None:
     return causes
 
 
+def _is_ahead(found: ReportedReturn, write: Write) -> bool:
+    """Whether it speaks of a time so far after its receipt that it is kept and never applied."""
+    return found.as_of > write.opened_at + AHEAD_MAX
+
+
 def _insert(write: Write, found: ReportedReturn, digest: bytes, rows: list[dict[str, Any]]) -> bool:
     """Whether the return is new; waits for a concurrent writer of the same id."""
-    ahead = found.as_of > write.opened_at + AHEAD_MAX
+    ahead = _is_ahead(found, write)
     added = write.connection.execute(
         text(
             "INSERT INTO operator_return"

@@ -42,18 +42,33 @@ class Receipt:
     rejected: list[Fault] = field(default_factory=list)
     sequence: int = 0
     #: Accepted and kept, but not applied: of a facility not yet known; of the future (never).
-    waiting: int = 0
-    future: int = 0
+    waiting_rows: list[int] = field(default_factory=list)
+    future_rows: list[int] = field(default_factory=list)
 
-    def as_json(self, rejected: list[dict[str, Any]]) -> dict[str, Any]:
-        """The answer, with the rejected rows as the reader is told them."""
+    @property
+    def waiting(self) -> int:
+        return len(self.waiting_rows)
+
+    @property
+    def future(self) -> int:
+        return len(self.future_rows)
+
+    def as_json(self, rejected: list[dict[str, Any]], unread: Sequence[str] = ()) -> dict[str, Any]:
+        """The answer, with the rejected rows as the reader is told them and the names of members
+        nothing was read from. What there is none of, beside the first four, is left out."""
+        more = {
+            "waiting": self.waiting,
+            "waiting_rows": self.waiting_rows,
+            "future": self.future,
+            "future_rows": self.future_rows,
+            "unread": list(unread),
+        }
         return {
             "accepted": self.accepted,
             "duplicates": self.duplicates,
             "rejected": rejected,
             "sequence": self.sequence,
-            **({"waiting": self.waiting} if self.waiting else {}),
-            **({"future": self.future} if self.future else {}),
+            **{name: value for name, value in more.items() if value},
         }
 
 
@@ -244,6 +259,10 @@ WHERE l.event_key IS NULL
 
 #: Newest first by time, graver state, id; the function locks in order of key (migration 0008).
 _APPLY = text("SELECT waiting, future FROM apply_status(:batch, :opened_at)")
+_NOT_APPLIED = text(
+    "SELECT row, future FROM status_log WHERE batch_id = :batch AND received_at = :opened_at"
+    " AND (future OR facility_pk IS NULL) ORDER BY row"
+)
 
 
 def ingest_status(
@@ -316,7 +335,9 @@ def _store(
         _settle_repeats(connection, again, receipt)
     if not accepted:
         return
-    receipt.waiting, receipt.future = connection.execute(_APPLY, key).one()
+    if any(connection.execute(_APPLY, key).one()):
+        for number, ahead in connection.execute(_NOT_APPLIED, key):
+            (receipt.future_rows if ahead else receipt.waiting_rows).append(number)
     receipt.accepted = accepted
     write.kind = "status"
     write.detail = {"accepted": accepted}

@@ -115,10 +115,10 @@ def _store(write: Write, positions: Sequence[Position], account: Account, receip
     _insert(write, fresh, account)
     applied = _apply(connection, write.batch_id, {p.uid: owners[p.uid] for p in fresh})
     receipt.accepted = len(fresh)
-    receipt.future = connection.execute(
-        text("SELECT count(*) FROM team_position WHERE batch_id = :batch AND future"),
+    receipt.future_rows += connection.execute(
+        text("SELECT row FROM team_position WHERE batch_id = :batch AND future ORDER BY row"),
         {"batch": write.batch_id},
-    ).scalar_one()
+    ).scalars()
     write.kind = "team"
     write.detail = {"accepted": len(fresh), "moved": applied}
 

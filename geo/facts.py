@@ -265,7 +265,7 @@ def _read_value(fact: Fact, value: object) -> Value:
     if fact.type == "enum":
         if isinstance(value, str) and value in fact.values:
             return value
-        raise ValueError(f"must be null or one of {', '.join(fact.values)}")
+        raise ValueError(f"must be one of {', '.join(fact.values)}")
     if fact.type == "datetime":
         return _read_time(value)
     kind = "a whole number" if fact.type == "integer" else "a number"

@@ -13,6 +13,7 @@ from api.bbox import BBoxDep
 from api.deps import At, Body, Caller, ContentType, LangDep, ServicesDep
 from api.messages import rejected_rows
 from api.routing import make_router
+from api.schemas import receipt_answer
 from data.cot import Wording, incidents_xml
 from data.database import reading
 from data.divisions import district_rows, version_at
@@ -88,7 +89,8 @@ def incidents_as_cot(
         "requestBody": {
             "required": True,
             "content": {XML: {"schema": {"type": "string"}, "example": EXAMPLE}},
-        }
+        },
+        "responses": receipt_answer(),
     },
 )
 def send_cot(
@@ -96,7 +98,8 @@ def send_cot(
 ) -> Response:
     """One `<event>`, or `<events>` with several. Positions of friendly units are taken, everything
     else is listed as rejected. The answer comes after the commit; the same uid, time and body may
-    be sent again for ever. `future` counts those more than 5 minutes ahead: kept, never applied."""
+    be sent again for ever. `future` counts those more than 5 minutes ahead: kept, never applied;
+    `future_rows` are their numbers."""
     receipt = store_positions(
         services.engine, body, account=account, content_type=content_type or XML
     )

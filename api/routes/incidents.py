@@ -12,13 +12,14 @@ from fastapi import Header, Query, Response
 from api.answers import GEOJSON, json_answer
 from api.bbox import BBoxDep
 from api.deps import At, Body, Caller, ContentType, LangDep, ServicesDep
+from api.members import meant, unread
 from api.problems import problem
 from api.routing import make_router
 from api.strict_json import parse_json
 from data.incident_submission import edit_incident, read_change, store_incident
 from data.incidents import OPEN_STATES, get_incident, list_incidents
 from data.times import parse_time
-from geo.errors import Fault, InvalidInput
+from geo.errors import Fault, InvalidInput, VersionMismatch
 
 router = make_router("incidents")
 
@@ -36,6 +37,45 @@ EXAMPLE: dict[str, Any] = {
     "facts": {"people_stranded": 6, "stranded_since": "2026-11-21T08:25:00+08:00"},
     "reporter": {"name": "王某", "phone": "13800000000"},
 }
+_TEXT = {"type": "string"}
+_TIME = {"type": "string", "format": "date-time"}
+_PERSON = {"type": "object", "properties": {"name": _TEXT, "phone": _TEXT}}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["incident_id", "plan", "kind", "occurred_at"],
+    "properties": {
+        "incident_id": {"type": "string", "format": "uuid"},
+        "plan": _TEXT,
+        "kind": {"type": "string", "description": "Of special equipment: the equipment."},
+        "occurred_at": _TIME,
+        "position": {"description": "[lon, lat], or text as people type it."},
+        "crs": {"type": "string", "description": "WGS84 where not said."},
+        "accuracy_m": {"type": "number", "minimum": 0},
+        "device_time": _TIME,
+        "facility_id": _TEXT,
+        "address": _TEXT,
+        "description": _TEXT,
+        "facts": {"type": "object", "description": "Those of the plan; others are refused."},
+        "reporter": _PERSON,
+        "source": _TEXT,
+        "hotline": {
+            "type": "object",
+            "required": ["order_number"],
+            "properties": {
+                "order_number": _TEXT,
+                "category": _TEXT,
+                "address_text": _TEXT,
+                "received_at": _TIME,
+                "life_safety": {"type": "boolean"},
+                "caller": _PERSON,
+                "emergency_line": _TEXT,
+                "unit": _TEXT,
+                "told_at": _TIME,
+                "city_office_informed_at": _TIME,
+            },
+        },
+    },
+}
 
 
 @router.post(
@@ -45,7 +85,7 @@ EXAMPLE: dict[str, Any] = {
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"type": "object"}, "example": EXAMPLE}},
+            "content": {"application/json": {"schema": SCHEMA, "example": EXAMPLE}},
         },
         "responses": {
             "200": {"description": "Stored before with the same body"},
@@ -56,22 +96,27 @@ EXAMPLE: dict[str, Any] = {
 def submit_incident(
     services: ServicesDep, account: Caller, body: Body, content_type: ContentType, lang: LangDep
 ) -> Response:
-    """Safe to repeat: the same id and body is one incident. Nothing is dropped for its place."""
-    stored = store_incident(
-        services.engine,
-        parse_json(body),
-        body=body,
-        account=account,
-        packs=services.packs,
-        lang=lang,
-        content_type=content_type,
-    )
+    """Safe to repeat: the same id and body is one incident. Nothing is dropped for its place.
+    `unread` names members nothing was read from."""
+    submitted = parse_json(body)
+    with meant(submitted, SCHEMA):
+        stored = store_incident(
+            services.engine,
+            submitted,
+            body=body,
+            account=account,
+            packs=services.packs,
+            lang=lang,
+            content_type=content_type,
+        )
+    strange = unread(submitted, SCHEMA)
     status = 201 if stored.status == "created" else 200
     headers = {
         "ETag": f'"{stored.version}"',
         "Location": f"/v1/incidents/{stored.json['incident_id']}",
     }
-    return json_answer(stored.json, status, headers=headers)
+    more = {"unread": strange} if strange else {}
+    return json_answer(stored.json | more, status, headers=headers)
 
 
 @router.get("/v1/incidents", summary="Incidents within the caller's districts")
@@ -169,14 +214,24 @@ def change_incident(
     match = ETAG.fullmatch(if_match.strip())
     if match is None:
         raise InvalidInput([Fault('is the ETag of a version, such as "1"', None, "If-Match")])
-    stored = edit_incident(
-        services.engine,
-        incident_id,
-        read_change(parse_json(body)),
-        expected_version=int(match[1]),
-        body=body,
-        account=account,
-        packs=services.packs,
-        lang=lang,
-    )
+    asked = int(match[1])
+    try:
+        stored = edit_incident(
+            services.engine,
+            incident_id,
+            read_change(parse_json(body)),
+            expected_version=asked,
+            body=body,
+            account=account,
+            packs=services.packs,
+            lang=lang,
+        )
+    except VersionMismatch:
+        found = get_incident(services.engine, incident_id, account, services.packs, lang)
+        newest = found["properties"]["version"]
+        if asked > newest:
+            raise VersionMismatch(
+                f"the incident has no version {asked}; its newest is {newest}, read it first"
+            ) from None
+        raise
     return json_answer(stored.json, headers={"ETag": f'"{stored.version}"'})

@@ -9,6 +9,7 @@ from fastapi import Query, Response
 from api.answers import GEOJSON, json_answer
 from api.bbox import BBoxDep
 from api.deps import At, Body, Caller, ContentType, LangDep, ServicesDep
+from api.members import meant, unread
 from api.routing import make_router
 from api.strict_json import parse_json
 from data.outages import list_outages, store_outage
@@ -35,6 +36,40 @@ EXAMPLE: dict[str, Any] = {
         "main_grid": True,
     },
 }
+_TIME = {"type": "string", "format": "date-time"}
+_WHOLE = {"type": "integer", "minimum": 0}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "geometry", "properties"],
+    "properties": {
+        "type": {"const": "Feature"},
+        "id": {},
+        "bbox": {},
+        "crs": {"description": "Of the geometry: WGS84 (default), CGCS2000, GCJ-02, BD-09 …"},
+        "geometry": {"type": ["object", "null"], "description": "null: only facilities are known."},
+        "properties": {
+            "type": "object",
+            "required": ["outage_id", "revision", "load_shed_kw", "customers_out", "started_at"],
+            "properties": {
+                "outage_id": {"type": "string", "maxLength": 128},
+                "revision": _WHOLE,
+                "operator": {"type": "string"},
+                "event": {"type": "string"},
+                "facility_ids": {"type": "array", "items": {"type": "string"}},
+                "load_shed_kw": _WHOLE,
+                "customers_out": _WHOLE,
+                "restored_load_kw": _WHOLE,
+                "started_at": _TIME,
+                "restored_at": _TIME,
+                "estimated_restoration": _TIME,
+                "cause": {"type": "string", "maxLength": 200},
+                "planned": {"type": "boolean", "default": False},
+                "main_grid": {"type": "boolean", "default": True},
+                "crs": {"type": "string"},
+            },
+        },
+    },
+}
 
 
 @router.post(
@@ -44,7 +79,7 @@ EXAMPLE: dict[str, Any] = {
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/geo+json": {"schema": {"type": "object"}, "example": EXAMPLE}},
+            "content": {"application/geo+json": {"schema": SCHEMA, "example": EXAMPLE}},
         },
         "responses": {
             "200": {"description": "This revision was stored before with the same body"},
@@ -60,19 +95,25 @@ def report_outage(
     lang: LangDep,
     crs: Annotated[str | None, Query(max_length=40, examples=["GCJ-02"])] = None,
 ) -> Response:
-    """The highest revision counts, in whatever order they arrive. Power is in kW."""
-    stored = store_outage(
-        services.engine,
-        parse_json(body),
-        body=body,
-        account=account.username,
-        operators=account.operators,
-        crs=crs,
-        lang=lang,
-        content_type=content_type,
-    )
+    """The highest revision counts, in whatever order they arrive. Power is in kW. `warnings` says
+    what of it reaches nothing; `unread` names members nothing was read from."""
+    feature = parse_json(body)
+    said = feature.get("properties") if isinstance(feature, dict) else None
+    with meant(said, SCHEMA["properties"]["properties"]):
+        stored = store_outage(
+            services.engine,
+            feature,
+            body=body,
+            account=account.username,
+            operators=account.operators,
+            crs=crs,
+            lang=lang,
+            content_type=content_type,
+        )
+    strange = [name.removeprefix("properties.") for name in unread(feature, SCHEMA)]
     status = 201 if stored.status == "created" else 200
-    return json_answer(stored.json, status, media_type=GEOJSON)
+    more = {"unread": strange} if strange else {}
+    return json_answer(stored.json | more, status, media_type=GEOJSON)
 
 
 @router.get("/v1/outages", summary="The newest revision of each outage")

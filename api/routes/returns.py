@@ -10,9 +10,11 @@ from starlette.datastructures import UploadFile
 
 from api.answers import json_answer
 from api.deps import At, Body, Caller, LangDep, ServicesDep
+from api.members import meant, named_meant, unread
 from api.messages import rejected_rows
 from api.problems import problem
 from api.routing import make_router
+from api.schemas import receipt_answer
 from api.strict_json import parse_json
 from data.fields import Fields, require_object
 from data.readers.return_table import HEAD, read_return_table
@@ -36,6 +38,35 @@ EXAMPLE: dict[str, Any] = {
         {"unit": "500106", "total": 1850, "down": 40, "unknown": 15},
     ],
 }
+_WHOLE = {"type": "integer", "minimum": 0}
+ROW_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["total", "down"],
+    "properties": {
+        "adcode": {"type": "string", "description": "Of a district; or `unit`, not both."},
+        "unit": {"type": "string"},
+        "total": _WHOLE,
+        "down": _WHOLE,
+        "unknown": _WHOLE,
+        "causes": {"type": "object", "description": "How many of `down`: what is left is unknown."},
+        "load_kw": _WHOLE,
+        "load_shed_kw": _WHOLE,
+        "customers": _WHOLE,
+        "customers_out": _WHOLE,
+    },
+}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["return_id", "operator", "kind", "as_of", "rows"],
+    "properties": {
+        "return_id": {"type": "string", "maxLength": 128},
+        "operator": {"type": "string", "maxLength": 128},
+        "kind": {"type": "string", "maxLength": 128},
+        "as_of": {"type": "string", "format": "date-time"},
+        "rows": {"type": "array", "items": ROW_SCHEMA},
+    },
+}
+HEARTBEAT: dict[str, Any] = {"type": "object", "properties": {"operator": {"type": "string"}}}
 
 
 @dataclass(frozen=True)
@@ -69,7 +100,7 @@ async def _submission_of(request: Request) -> Submission:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"type": "object"}, "example": EXAMPLE},
+                "application/json": {"schema": SCHEMA, "example": EXAMPLE},
                 "text/csv": {
                     "schema": {"type": "string"},
                     "example": "adcode,total,down,power\n500103,1200,130,110\n",
@@ -83,7 +114,8 @@ async def _submission_of(request: Request) -> Submission:
                     }
                 },
             },
-        }
+        },
+        "responses": receipt_answer(),
     },
 )
 def send_return(
@@ -93,29 +125,40 @@ def send_return(
     sent: Annotated[Submission, Depends(_submission_of)],
 ) -> Response:
     """Good rows are taken, bad ones listed. A table (CSV, XLSX) says `return_id`, `operator`,
-    `kind` and `as_of` as columns, query or form fields."""
+    `kind` and `as_of` as columns, query or form fields. `future` rows are those of an `as_of` more
+    than 5 minutes ahead: kept and never applied. `unread` names members or columns nothing was
+    read from."""
     numbers: list[int] | None = None
     lines: Lines | None = None
     unreadable: tuple[Fault, ...] = ()
+    columns: tuple[str, ...] = ()
     if sent.media_type in TABLES or sent.name.lower().endswith((".csv", ".xlsx")):
         table = read_return_table(sent.data, sent.said, sent.name)
         submitted, numbers, unreadable = table.body, table.row_numbers, table.faults
-        lines = table.lines
+        lines, columns = table.lines, table.unread
     elif sent.media_type in ("application/json", "") or sent.media_type.endswith("+json"):
         submitted = parse_json(sent.data)
     else:
         return problem(415, "send application/json, text/csv or XLSX", lang=lang)
-    receipt: Receipt = store_return(
-        services.engine,
-        submitted,
-        body=sent.data,
-        account=account.username,
-        operators=account.operators,
-        content_type=sent.media_type or "application/json",
-        row_numbers=numbers,
+    with meant(submitted, SCHEMA):
+        receipt: Receipt = store_return(
+            services.engine,
+            submitted,
+            body=sent.data,
+            account=account.username,
+            operators=account.operators,
+            content_type=sent.media_type or "application/json",
+            row_numbers=numbers,
+        )
+    rejected = list(receipt.rejected)
+    if numbers is None:
+        rejected = named_meant(rejected, submitted["rows"], SCHEMA["properties"]["rows"])
+    return json_answer(
+        receipt.as_json(
+            rejected_rows([*rejected, *unreadable], lang, lines),
+            [*columns, *unread(submitted, SCHEMA)],
+        )
     )
-    receipt.rejected += unreadable
-    return json_answer(receipt.as_json(rejected_rows(receipt.rejected, lang, lines)))
 
 
 @router.get("/v1/returns", summary="The return in force of each operator and kind")
@@ -134,7 +177,7 @@ def returns(services: ServicesDep, account: Caller, at: At) -> Response:
         "requestBody": {
             "content": {
                 "application/json": {
-                    "schema": {"type": "object", "properties": {"operator": {"type": "string"}}},
+                    "schema": HEARTBEAT,
                     "example": {"operator": "telecom"},
                 }
             }
@@ -142,10 +185,15 @@ def returns(services: ServicesDep, account: Caller, at: At) -> Response:
     },
 )
 def heartbeat(services: ServicesDep, account: Caller, body: Body) -> Response:
-    """Of one operator, or without one of all the account speaks for."""
+    """Of one operator, or without one of all the account speaks for; so another member is refused,
+    lest a misspelt `operator` speak for all."""
     given = require_object(parse_json(body), "a heartbeat") if body.strip() else {}
     faults: list[Fault] = []
     operator = Fields(given, faults).identifier("operator")
+    faults += [
+        Fault("is not read; the only member is operator", None, name)
+        for name in unread(given, HEARTBEAT)
+    ]
     if faults:
         raise InvalidInput(faults)
     answer = store_heartbeat(

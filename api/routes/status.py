@@ -8,9 +8,10 @@ from fastapi import Response
 
 from api.answers import json_answer
 from api.deps import Body, Caller, ContentType, LangDep, ServicesDep
+from api.members import named_meant, unread
 from api.messages import rejected_rows
 from api.routing import make_router
-from api.schemas import json_body
+from api.schemas import json_body, receipt_answer
 from api.strict_json import parse_json, parse_ndjson_rows
 from data.status import MAX_EVENTS, ingest_status
 from geo.errors import Fault, InvalidInput
@@ -46,7 +47,8 @@ SCHEMA: dict[str, Any] = {
 @router.post(
     "/v1/status",
     summary="Send status events of facilities",
-    openapi_extra=json_body(SCHEMA, {"one event": EXAMPLE}, ndjson=True),
+    openapi_extra=json_body(SCHEMA, {"one event": EXAMPLE}, ndjson=True)
+    | {"responses": receipt_answer()},
 )
 def send_status(
     services: ServicesDep,
@@ -58,8 +60,9 @@ def send_status(
     """JSON array, or NDJSON with one event a line. Good rows are taken and bad ones listed; the
     answer comes after the commit. The same `event_id` may be sent again for ever. An empty array
     says "nothing new" and keeps the operator from counting as silent. `waiting` counts accepted
-    events of facilities not yet in the inventory, `future` those more than 5 minutes ahead, which
-    are kept and never applied."""
+    events of facilities not yet in the inventory, which are applied when these are imported;
+    `future` those more than 5 minutes ahead, which are kept and never applied; `waiting_rows` and
+    `future_rows` are their numbers. `unread` names members nothing was read from."""
     events = _events(body, content_type)
     receipt = ingest_status(
         services.engine,
@@ -69,7 +72,8 @@ def send_status(
         operators=account.operators,
         content_type=content_type or "application/json",
     )
-    return json_answer(receipt.as_json(rejected_rows(receipt.rejected, lang)))
+    rejected = named_meant(receipt.rejected, events, SCHEMA)
+    return json_answer(receipt.as_json(rejected_rows(rejected, lang), unread(events, SCHEMA)))
 
 
 def _events(body: bytes, content_type: str) -> list[Any]:

@@ -28,12 +28,13 @@ _AMOUNTS = frozenset(
 class ReturnTable:
     """`body`: the return as JSON would say it. `row_numbers`: of its rows in the file, 1-based
     without the header; `lines` are those they stand in. `faults`: rows that could not be read and
-    are not in the body."""
+    are not in the body. `unread`: columns nothing is read from."""
 
     body: dict[str, Any]
     row_numbers: list[int]
     faults: tuple[Fault, ...]
     lines: Lines | None
+    unread: tuple[str, ...] = ()
 
 
 def read_return_table(data: bytes, head: Mapping[str, str | None], name: str = "") -> ReturnTable:
@@ -54,7 +55,13 @@ def read_return_table(data: bytes, head: Mapping[str, str | None], name: str = "
     found = {title: _one_head(title, records, head.get(title)) for title in HEAD}
     body: dict[str, Any] = {title: value for title, value in found.items() if value is not None}
     body["rows"] = [_row(record) for record in records]
-    return ReturnTable(body, numbers, table.faults, table.lines)
+    unread = tuple(title for title in map(str, table.frame.columns) if not _is_read(title.lower()))
+    return ReturnTable(body, numbers, table.faults, table.lines, unread)
+
+
+def _is_read(title: str) -> bool:
+    cause = title.removeprefix("causes.")
+    return title in (*HEAD, *_AMOUNTS, "adcode", "unit", "causes.unknown") or cause in CAUSES
 
 
 def _one_head(title: str, records: Sequence[Mapping[str, Any]], beside: str | None) -> str | None:

@@ -63,6 +63,19 @@ def test_fifty_posts_of_one_incident_at_once_are_one_201(server: str, key: Key) 
     assert (found.count(201), found.count(200)) == (1, 49)
 
 
+@pytest.mark.parametrize("kind", [None, "kettle", "", 5])
+def test_a_kind_that_is_none_is_refused_without_inviting_null(
+    client: httpx.Client, key: Key, kind: Any
+) -> None:
+    sent = submit(client, key("field") | {"Accept-Language": "en"}, incident(kind=kind))
+    assert sent.status_code == 422
+    reasons = [one["reason"] for one in sent.json()["errors"] if one["field"] == "kind"]
+    assert len(reasons) == 1
+    assert "null" not in reasons[0]
+    if kind == "kettle":
+        assert reasons[0].startswith("must be one of boiler, pressure_vessel")
+
+
 def test_an_edit_needs_the_version_it_is_based_on(client: httpx.Client, key: Key) -> None:
     place = f"/v1/incidents/{submit(client, key('field'), incident()).json()['incident_id']}"
     change = {"state": "verified", "facts": {"deaths": 3}, "reason": "到场核实"}
@@ -76,6 +89,14 @@ def test_an_edit_needs_the_version_it_is_based_on(client: httpx.Client, key: Key
     assert edited.json()["assessment"]["level"] == 3
     stale = client.patch(place, json=change, headers=commander | {"If-Match": '"1"'})
     assert stale.status_code == 412
+    assert "已被他人修改" in stale.text
+    for language, said in (
+        ("zh", "该事件没有版本 99，最新版本为 2，请先重新读取"),
+        ("en", "the incident has no version 99; its newest is 2, read it first"),
+    ):
+        headers = commander | {"If-Match": '"99"', "Accept-Language": language}
+        ahead = client.patch(place, json=change, headers=headers)
+        assert (ahead.status_code, ahead.json()["detail"]) == (412, said)
     read = client.get(place, headers=commander)
     assert read.headers["etag"] == '"2"'
     assert read.json()["properties"]["state"] == "verified"

@@ -150,6 +150,31 @@ def test_what_lies_outside_the_city_belongs_to_the_sum(engine: Engine) -> None:
     stored = store(engine, outage("O-far", box(east, north, east + 0.01, north + 0.01)))
     assert parts(stored) == {None: (1001, 101)}
     assert codes(stored) == ["outside"]
+    assert "all of the outage lies outside" in stored.json["warnings"][0]["text"]
+    partly = store(engine, outage("O-partly", box(east, 29.5, 106.64, 29.56)))
+    assert codes(partly) == ["outside"]
+    assert partly.json["warnings"][0]["text"].startswith("part of the outage")
+
+
+def test_an_outage_that_reaches_no_substation_says_by_what_it_is_divided(engine: Engine) -> None:
+    rural = box(108.9, 31.5, 108.91, 31.51)
+    stored = store(engine, outage("O-rural", rural))
+    assert codes(stored) == ["no_facility"]
+    assert stored.json["warnings"][0]["text"].endswith("divided by area")
+    line = {"type": "LineString", "coordinates": rural["coordinates"][0][:2]}
+    told = store(engine, outage("O-line", line), lang="zh").json["warnings"]
+    assert [(w["code"], w["text"][-8:]) for w in told] == [("no_facility", "按长度分摊到区县")]
+    assert codes(store(engine, outage("O-reached", BOTH))) == []
+
+
+@pytest.mark.parametrize("place", [BOTH, None, box(104.0, 30.6, 104.1, 30.7)])
+def test_an_outage_that_takes_nothing_says_that_every_part_is_zero(
+    engine: Engine, place: Any
+) -> None:
+    name = f"O-nothing-{str(place)[-12:]}"
+    stored = store(engine, outage(name, place, load_shed_kw=0, customers_out=0))
+    assert set(parts(stored).values()) == {(0, 0)}
+    assert codes(stored)[-1] == "nothing_lost"
 
 
 @pytest.mark.parametrize("ids", [None, [], ["NOBODY"]])
