@@ -35,7 +35,7 @@ ENDED_KEPT_DAYS = 90
 #: tests/api/test_policy.py holds this against the policy table.
 NARROWER: Mapping[str, frozenset[str]] = {
     "viewer": frozenset({"viewer"}),
-    "field": frozenset({"field", "viewer"}),
+    "field": frozenset({"field"}),
     "utility": frozenset({"utility"}),
     "planner": frozenset({"planner", "viewer"}),
     "commander": frozenset({"commander", "field", "viewer"}),
