@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -16,10 +17,12 @@ from starlette.concurrency import run_in_threadpool
 
 from api import logs, problems
 from api.account_book import AccountBook
+from api.admission import Admission
 from api.credentials import Gate
 from api.deps import Configuration, Services
 from api.parts import add_readers, add_situation
 from api.policy import POLICY, PolicyTable, Rule
+from api.pulse import Patience, add_pulse
 from api.request_log import RequestLog
 from api.routes import ROUTERS
 from api.routing import served_routes
@@ -41,7 +44,7 @@ NO_TELEMETRY = TelemetryConfig(
 )
 
 #: Called with the services of a process before they start; each adds its parts.
-EXTENSIONS: list[Callable[[Services], None]] = [add_situation, add_readers]
+EXTENSIONS: list[Callable[[Services], None]] = [add_pulse, add_situation, add_readers]
 
 
 def create_app(
@@ -84,9 +87,19 @@ def create_app(
     table.check(served_routes(app.routes))
     app.state.policy = table
     problems.install(app)
+    app.add_middleware(
+        Admission, settings=configuration.admission, disk_folders=data_folders(configuration)
+    )
     app.add_middleware(Gate, policy=table)
+    app.add_middleware(Patience)
     app.add_middleware(RequestLog)
     return app
+
+
+def data_folders(configuration: Configuration) -> tuple[Path, ...]:
+    """Where what is acknowledged is written, as far as it is on this machine's disks."""
+    paths = configuration.paths
+    return (paths.var, paths.cluster)
 
 
 def make_services(configuration: Configuration) -> Services:

@@ -22,6 +22,7 @@ from data.accounts import Account
 from data.cluster import Cluster
 from data.rulepacks import RulePacks
 from data.settings import (
+    AdmissionSettings,
     DatabaseSettings,
     DemoSettings,
     PathsSettings,
@@ -53,6 +54,7 @@ class Configuration:
     security: SecuritySettings
     demo: DemoSettings
     situation: SituationSettings
+    admission: AdmissionSettings
     database_url: str
     secret: str = field(repr=False)
 
@@ -71,6 +73,7 @@ class Configuration:
         paths, database = read(PathsSettings.load), read(DatabaseSettings.load)
         server, security = read(ServerSettings.load), read(SecuritySettings.load)
         demo, situation = read(DemoSettings.load), read(SituationSettings.load)
+        admission = read(AdmissionSettings.load)
         if faults:
             raise InvalidInput(faults)
         return cls(
@@ -80,6 +83,7 @@ class Configuration:
             security,
             demo,
             situation,
+            admission,
             database_url or database.sqlalchemy_url or Cluster.of(paths).url(),
             security.signing_secret(paths),
         )

@@ -29,6 +29,7 @@ MEDIA_TYPE = "application/problem+json"
 FAULTS_MAX = 1000
 DETAIL_MAX = 2000
 RETRY_AFTER_S = 1
+QUOTED = re.compile(r"'([^']*)'")
 FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
 
 log = structlog.get_logger("yutu.problem")
@@ -172,8 +173,11 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     names = [
         str(part) if isinstance(part, int) or FIELD_NAME.fullmatch(part) else "…" for part in where
     ]
-    reason = str(error["msg"]).removeprefix("Value error, ")
-    return Fault(reason, row=row, field=".".join(names) or None)
+    field = ".".join(names) or None
+    words = QUOTED.findall(str((error.get("ctx") or {}).get("expected", "")))
+    if error["type"] in ("literal_error", "enum") and words:
+        return Fault(f"must be one of {', '.join(words)}", row=row, field=field)
+    return Fault(str(error["msg"]).removeprefix("Value error, "), row=row, field=field)
 
 
 def _sqlstate(error: Exception) -> str | None:

@@ -23,6 +23,13 @@ from sqlalchemy.engine import make_url
 
 APP_ROLE = "yutu_app"
 CITY = ("*",)
+#: Over a network: a server that is gone without a word is noticed, and its connections end.
+DEAD_PEER = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -66,7 +73,7 @@ def app_engine(
         pool_pre_ping=True,
         json_serializer=_dumps,
         hide_parameters=True,
-        connect_args={"prepare_threshold": 3, "connect_timeout": connect_timeout_s},
+        connect_args={"prepare_threshold": 3, "connect_timeout": connect_timeout_s, **DEAD_PEER},
     )
 
     @event.listens_for(engine, "connect")

@@ -115,7 +115,7 @@ class DatabaseSettings(Settings):
     pool_size: int = Field(10, ge=1, le=200)
     pool_overflow: int = Field(5, ge=0, le=200)
     health_pool_size: int = Field(1, ge=1, le=5)
-    acquire_timeout_s: float = Field(2.0, gt=0, le=30)
+    acquire_timeout_s: float = Field(1.0, gt=0, le=30)
     connect_timeout_s: int = Field(2, ge=1, le=30)
     statement_timeout_ms: int = Field(10_000, ge=100, le=600_000)
     lock_timeout_ms: int = Field(5_000, ge=100, le=600_000)
@@ -237,6 +237,21 @@ class SituationSettings(Settings):
         if any(not 0 < reach <= 500_000 for reach in reach_m.values()):
             raise ValueError("a reach is between 0 and 500000 metres")
         return reach_m
+
+
+class AdmissionSettings(Settings):
+    """How much one server process takes on at once.
+
+    `reads_at_once`, `writes_at_once`: requests being worked on; more wait `place_wait_s` for a
+    place, then get 503. `bodies_mib`: all bodies of requests not yet answered. `disk_free_mib`:
+    writes get 507 while less is free where the data lies; 0 looks at no disk.
+    """
+
+    reads_at_once: int = Field(12, ge=1, le=200)
+    writes_at_once: int = Field(12, ge=1, le=200)
+    place_wait_s: float = Field(1.2, gt=0, le=30)
+    bodies_mib: int = Field(512, ge=1, le=65_536)
+    disk_free_mib: int = Field(256, ge=0, le=1_048_576)
 
 
 def _check_secret(secret: str) -> None:

@@ -24,6 +24,7 @@ from data.demo import load_demo
 from data.incidents import IncidentSettings
 from data.parse_settings import ParseSettings
 from data.settings import (
+    AdmissionSettings,
     DatabaseSettings,
     DemoSettings,
     PathsSettings,
@@ -46,6 +47,7 @@ SETTINGS: tuple[type[Settings], ...] = (
     SecuritySettings,
     DemoSettings,
     SituationSettings,
+    AdmissionSettings,
     IncidentSettings,
     ParseSettings,
 )
