@@ -32,7 +32,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "tool_rectangle": ("矩形", "Rectangle"),
     "tool_circle": ("圆", "Circle"),
     "tool_line": ("线", "Line"),
-    "tool_geojson": ("坐标", "Coordinates"),
+    "tool_geojson": ("坐标", "GeoJSON"),
     "hint_districts": (
         "在地图上点选区县，或在下面勾选。",
         "Select districts on the map, or tick them below.",
@@ -209,6 +209,8 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "event_now": ("当前 {level}", "now {level}"),
     "reasons_of": ("依据：{plan}（假设）", "Why: {plan} (supposed)"),
     "districts_changed": ("变化的区县（{n}）", "Districts that change ({n})"),
+    "districts_differ": ("不同的区县（{n}）", "Districts that differ ({n})"),
+    "no_district_differs": ("各区县没有不同。", "No district differs."),
     "no_district_changed": ("没有区县发生变化。", "No district changes."),
     "down_of": ("中断", "Down"),
     "assumed": ("推演所作的假定", "What is taken for granted"),

@@ -57,6 +57,7 @@ const connection = new Connection({ urls: page.urls, at: page.at, lang: page.lan
 const header = new Header({ page, say, now: () => connection.now(), onPlan: choosePlan });
 const choropleth = new Choropleth({ map, layer, style: page.style, say, onSelect: pick });
 const legend = new Legend({ root: byId("legend-body"), say, style: page.style });
+map.addControl(viewControl(choropleth.centre()));
 const numbers = new Numbers({ root: byId("numbers"), say, kinds: page.kinds, nameOf, onAgain: () => ask() });
 const result = new Result({ root: byId("result"), say, plans: page.plans, kinds: page.kinds, nameOf, plan: () => state.plan, onPlan: choosePlan, onSelect: reveal });
 const outline = new Outline({ map, featureOf: (code) => features.get(code), say, faults: regionFaults, onChange: regionChanged });
@@ -71,6 +72,23 @@ function fit() {
   map.invalidateSize({ animate: false });
   if (home) map.fitBounds(layer.getBounds(), { padding: [14, 14], animate: false });
   fitting = false;
+}
+
+// To the whole city, and to the small districts in the middle.
+function viewControl(centre) {
+  const control = new L.Control({ position: "bottomleft" });
+  const button = (id, show) => el("button", { cls: "centre", text: say(id), attrs: { type: "button", id, title: say(`${id}_title`) }, on: { click: show } });
+  control.onAdd = () => {
+    const whole = button("whole", () => {
+      home = true;
+      fit();
+    });
+    const near = centre ? button("centre", () => map.fitBounds(centre.bounds, { padding: [14, 14], animate: false })) : null;
+    const box = el("div", { cls: "view-buttons" }, whole, near);
+    L.DomEvent.disableClickPropagation(box);
+    return box;
+  };
+  return control;
 }
 
 // --- the map ------------------------------------------------------------------------------------
@@ -213,10 +231,14 @@ async function save(event) {
   const name = byId("name").value.trim();
   if (!name) return saveFaults.at("name", say("need_name"));
   byId("save").disabled = true;
+  byId("saved-note").textContent = say("evaluating");
   try {
     const answer = await api.ask("POST", `${page.urls.scenarios}?lang=${page.lang}`, { ...scenario(), name, shared: byId("share-it").checked });
+    await answer.text(); // what is left unread keeps the line busy
     byId("saved-note").textContent = say(answer.status === 201 ? "saved_new" : "saved_same");
+    if (state.view === "saved") saved.load();
   } catch (error) {
+    byId("saved-note").textContent = "";
     refusedRun(error, saveFaults);
   } finally {
     byId("save").disabled = false;

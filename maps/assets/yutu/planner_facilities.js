@@ -64,8 +64,8 @@ export class FacilityFinder {
   #row(row) {
     const box = el("input", { attrs: { type: "checkbox", value: row.facility_id }, on: { change: (event) => this.#pick(row.facility_id, event.target.checked) } });
     box.checked = this.#chosen().includes(row.facility_id);
-    const about = [this.kinds[row.kind] ?? row.kind, row.operator, row.adcode ? this.nameOf(row.adcode) : this.say("outside_city")].filter(Boolean).join(" · ");
-    return el("label", {}, box, el("span", { text: `${row.name ?? ""} ${row.facility_id}`.trim() }), el("span", { cls: "quiet", text: about }));
+    const about = [row.facility_id, this.kinds[row.kind] ?? row.kind, row.operator, row.adcode ? this.nameOf(row.adcode) : this.say("outside_city")].filter(Boolean).join(" · ");
+    return el("label", {}, box, el("span", {}, el("span", { text: row.name ?? row.facility_id }), el("span", { cls: "quiet", text: about })));
   }
 
   // Ticking writes the id into the list below, where it can also be typed.

@@ -91,7 +91,8 @@ export class Outline {
     for (const box of this.#boxes()) box.checked = (body.adcodes ?? []).includes(box.value);
     for (const name of ["radius_m", "buffer_m"]) if (body[name]) this.#input(name).value = String(body[name]);
     this.choose(this.form.querySelector(`[data-tool="${CSS.escape(tool)}"]`) ? tool : "districts");
-    if (body.crs && body.crs !== "WGS84") this.#system(body.crs);
+    if (tool === "geojson") this.#input("geojson").value = JSON.stringify(body.geometry);
+    if (tool === "geojson") this.#system(body.crs);
     this.#set(body, tool);
   }
 
@@ -101,7 +102,8 @@ export class Outline {
     if (!geometry) return;
     const layer = L.geoJSON(geometry, { style: SHAPE, pane: "region", interactive: false }).addTo(this.shown);
     const bounds = layer.getBounds();
-    if (bounds.isValid() && !this.map.getBounds().intersects(bounds)) this.map.fitBounds(bounds, { padding: [40, 40], animate: false });
+    // what was drawn is where someone is looking; coordinates may be anywhere
+    if (bounds.isValid() && this.kind === "geojson") this.map.fitBounds(bounds, { padding: [60, 60], maxZoom: 12, animate: false });
   }
 
   // [west, south, east, north] of what is shown, or null.

@@ -79,9 +79,9 @@ export class Result {
     return el("details", { attrs: { id: "why", open: open ? "" : null } }, el("summary", { text: this.say("reasons_of", { plan: plan.short }) }), inside);
   }
 
-  districts({ districts }) {
+  districts({ districts }, title = "districts_changed", none = "no_district_changed") {
     const { say } = this;
-    if (!districts.length) return this.titled(say("districts_changed", { n: 0 }), el("p", { cls: "quiet", text: say("no_district_changed") }));
+    if (!districts.length) return this.titled(say(title, { n: 0 }), el("p", { cls: "quiet", text: say(none) }));
     const head = [say("district"), ...this.plans.map((plan) => plan.short), say("down_of")];
     const rows = districts.map((row) =>
       el(
@@ -93,7 +93,7 @@ export class Result {
       ),
     );
     const table = el("table", { cls: "figures" }, el("thead", {}, el("tr", {}, head.map((text, at) => el("th", { cls: at && at <= this.plans.length ? "left" : "", text, attrs: { scope: "col" } })))), el("tbody", {}, rows));
-    return this.titled(say("districts_changed", { n: districts.length }), el("div", { cls: "scroller" }, table));
+    return this.titled(say(title, { n: districts.length }), el("div", { cls: "scroller" }, table));
   }
 
   change(before, after, known) {
@@ -115,10 +115,10 @@ export class Result {
         el("th", { text: integer(row.minute), attrs: { scope: "row" } }),
         el("td", { text: clockTime(new Date(row.at)).slice(0, 5) }),
         this.plans.map((plan) => el("td", { cls: "left", data: { plan: plan.id, level: row.plans[plan.id] ?? "" } }, levelBadge(row.plans[plan.id] ?? null, say, "small"))),
-        el("td", { cls: "wrap" }, el("span", { text: this.fallen(row) }), index ? this.moved(row) : null),
+        el("td", { cls: "wrap left" }, el("span", { text: this.fallen(row) }), index ? this.moved(row) : null),
       ),
     );
-    const table = el("table", { cls: "figures cascade" }, caption, el("thead", {}, el("tr", {}, head.map((text, at) => el("th", { cls: at > 1 && at < head.length - 1 ? "left" : "", text, attrs: { scope: "col" } })))), el("tbody", {}, rows));
+    const table = el("table", { cls: "figures cascade" }, caption, el("thead", {}, el("tr", {}, head.map((text, at) => el("th", { cls: at > 1 ? "left" : "", text, attrs: { scope: "col" } })))), el("tbody", {}, rows));
     return this.titled(
       title,
       this.plans.map((plan) => this.strip(plan, timeline, hours)),
@@ -132,9 +132,11 @@ export class Result {
     const band = el("div", { cls: "strip", attrs: { role: "img" } });
     const end = hours * 60;
     const told = [];
-    timeline.forEach((row, index) => {
-      const level = row.plans[plan.id] ?? null;
-      const until = timeline[index + 1]?.minute ?? end;
+    const levelAt = (row) => row.plans[plan.id] ?? null;
+    const steps = timeline.filter((row, index) => !index || levelAt(row) !== levelAt(timeline[index - 1]));
+    steps.forEach((row, index) => {
+      const level = levelAt(row);
+      const until = steps[index + 1]?.minute ?? end;
       const part = el("span", { cls: `level-${level ?? "none"}`, text: ROMAN[level] ?? "–", attrs: { title: `${row.minute}–${until}` } });
       part.style.flexGrow = String(Math.max(until - row.minute, 0.001));
       band.append(part);

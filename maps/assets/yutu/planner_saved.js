@@ -100,7 +100,7 @@ export class Saved {
       root,
       el("h2", { cls: "section", text: say("compare_result", { a: a.name, b: b.name }) }),
       result.levels(a.hypothetical.plans, b.hypothetical.plans, say("side_a"), say("side_b")),
-      result.districts(difference),
+      result.districts(difference, "districts_differ", "no_district_differs"),
     );
   }
 
