@@ -101,6 +101,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "answered": ("送达时间", "Arrived"),
     "unplaced": ("未落图", "Not placed"),
     "duplicates": ("疑似重复 {n} 起", "{n} probable duplicates"),
+    "duplicates_one": ("疑似重复 {n} 起", "{n} probable duplicate"),
     "photos_count": ("照片 {sent}/{n} 已送达", "{sent} of {n} photos sent"),
     "photo_refused": ("照片被退回：{why}", "Photo refused: {why}"),
     "outside_city": ("重庆市外", "Outside Chongqing"),
