@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -401,6 +402,21 @@ def test_stopping_does_not_wait_for_a_large_district() -> None:
     started = time.monotonic()
     areas.stop()
     assert time.monotonic() - started < exact_area.STOP_S + 0.3
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="priorities are of Unix")
+def test_the_thread_lets_all_others_go_first() -> None:
+    areas = ExactAreas()
+    areas.start()
+    try:
+        assert areas._thread is not None
+        own, thread = 0, areas._thread.native_id
+        until(
+            lambda: os.getpriority(os.PRIO_PROCESS, thread) > os.getpriority(os.PRIO_PROCESS, own),
+            3,
+        )
+    finally:
+        areas.stop()
 
 
 # --- what is kept ---------------------------------------------------------------------------------
