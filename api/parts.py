@@ -9,10 +9,13 @@ from api.export_part import Exports
 from api.ogc_catalog import OgcCatalog
 from api.ogc_pool import ReaderPool
 from api.situations import Situations
+from data.attachments import FOLDER
+from data.blobs import BlobFolder
 from data.builder import Builder
 from data.database import app_engine, reading
 from data.divisions import version_at
 from data.facility_tiles import TileCache
+from data.orphans import Sweeper
 from data.service_area import ServiceAreas
 from geo.errors import NotFound
 
@@ -74,6 +77,12 @@ def unbuilt(services: Services, situations: Situations) -> str | None:
             " `yutu import districts --default` loads those shipped"
         )
     return "no situation has been built yet; ask again in some seconds"
+
+
+def add_sweeper(services: Services) -> None:
+    """Have files of attachments without a row removed."""
+    blobs = BlobFolder(services.configuration.paths.var / FOLDER)
+    services.add(Sweeper(services.engine, blobs))
 
 
 def add_readers(services: Services) -> None:
