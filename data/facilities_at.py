@@ -2,7 +2,7 @@
 
 For the present this is the current tables; for the past the versions in force then, and where a
 state was set later, what the log had said by then (docs/meanings.md, "Time"; the same rules as
-`data.down_facilities` and `data.power`). Row-level security applies: only what the transaction's
+`data.facility_states` and `data.power`). Row-level security applies: only what the transaction's
 scope lets through.
 """
 
@@ -16,12 +16,13 @@ import shapely
 from sqlalchemy import Connection, text
 
 from data.database import sequence_at
+from data.facility_states import LOADED, NEAREST, STATE_BY_LOG
 from data.situation import Moment, moment_at
 
 _COLUMNS = (
     "f.pk, f.facility_id, f.kind, f.operator, f.placement_id, f.main_grid, f.load_kw,"
     " f.customers, f.feeds_from, f.battery_hours, f.attributes, f.geom, f.state_at_import,"
-    " f.valid_from, f.batch_id"
+    " f.valid_from, f.batch_id, f.version"
 )
 _NOW = """
 WITH standing AS NOT MATERIALIZED (
@@ -39,40 +40,35 @@ WITH every AS (
     FROM facility f WHERE f.retired_at IS NULL AND ({{where}})
     UNION ALL
     SELECT {_COLUMNS}, f.replaced_by, f.valid_to FROM facility_past f WHERE {{where}}
-), in_force AS MATERIALIZED (
+), in_force AS NOT MATERIALIZED (
     SELECT e.* FROM every e JOIN batch b ON b.id = e.batch_id
     LEFT JOIN change h ON h.batch_id = e.batch_id
     LEFT JOIN change r ON r.batch_id = e.replaced_by
     WHERE CASE WHEN e.valid_from < b.opened_at THEN e.valid_from <= :at
                ELSE h.sequence <= :sequence END
       AND (e.replaced_by IS NULL OR (r.sequence > :sequence AND e.valid_to > b.opened_at))
-), asked AS MATERIALIZED (
-    SELECT e.pk, e.facility_id, e.operator FROM in_force e
-    JOIN facility_state s ON s.facility_pk = e.pk
-    WHERE EXISTS (SELECT 1 FROM change h
-                  WHERE h.batch_id = s.batch_id AND h.sequence > :sequence)
-), event AS (
-    SELECT a.pk, l.observed_at, l.state, l.event_id, l.batch_id
-    FROM asked a JOIN status_log l ON l.facility_pk = a.pk WHERE NOT l.future
-    UNION ALL
-    SELECT a.pk, l.observed_at, l.state, l.event_id, l.batch_id
-    FROM asked a JOIN status_log l ON l.facility_id = a.facility_id AND l.facility_pk IS NULL
-    JOIN batch b ON b.id = l.batch_id
-    WHERE NOT l.future AND (b.request -> 'operators') ?| ARRAY['*', a.operator] AND EXISTS
-        (SELECT 1 FROM change h WHERE h.sequence <= :sequence AND h.batch_id IN (
-            SELECT batch_id FROM facility WHERE pk = a.pk AND version = 1
-            UNION ALL SELECT batch_id FROM facility_past WHERE pk = a.pk AND version = 1))
+), known AS MATERIALIZED (
+    SELECT f.*, s.state AS state_now, {LOADED} AS loaded, EXISTS
+        (SELECT 1 FROM change h WHERE h.batch_id = s.batch_id AND h.sequence > :sequence) AS later
+    FROM in_force f JOIN facility_state s ON s.facility_pk = f.pk
+), checkpoint AS MATERIALIZED ({NEAREST}
+), touched AS MATERIALIZED (
+    SELECT DISTINCT l.facility_pk AS pk FROM change h JOIN status_log l USING (batch_id)
+    WHERE h.sequence > (SELECT sequence FROM checkpoint) AND h.sequence <= :sequence
+      AND l.facility_pk IS NOT NULL AND NOT l.future
 ), winner AS MATERIALIZED (
-    SELECT DISTINCT ON (e.pk) e.pk, e.state
-    FROM event e JOIN change h USING (batch_id) WHERE h.sequence <= :sequence
-    ORDER BY e.pk, e.observed_at DESC, e.state DESC, e.event_id DESC
+    SELECT a.pk, coalesce(w.state, a.state_at_import) AS state
+    FROM known a LEFT JOIN LATERAL ({STATE_BY_LOG}) w ON true
+    WHERE a.later AND (a.pk IN (SELECT pk FROM touched) OR NOT EXISTS (SELECT FROM checkpoint))
 ), standing AS NOT MATERIALIZED (
     SELECT e.pk, e.facility_id, e.kind, e.operator, e.placement_id, e.main_grid, e.load_kw,
            e.customers, e.feeds_from, e.battery_hours, e.attributes, e.geom,
-           CASE WHEN a.pk IS NULL THEN s.state ELSE coalesce(w.state, e.state_at_import) END
-               AS state
-    FROM in_force e JOIN facility_state s ON s.facility_pk = e.pk
-    LEFT JOIN asked a ON a.pk = e.pk LEFT JOIN winner w ON w.pk = e.pk
+           CASE WHEN NOT e.later THEN e.state_now WHEN w.pk IS NOT NULL THEN w.state
+           WHEN e.pk >= (SELECT pks FROM checkpoint) THEN e.state_at_import
+           ELSE (enum_range(NULL::status_state))[1 +
+               (get_byte((SELECT states FROM checkpoint), e.pk / 4) >> (2 * (e.pk % 4)) & 3)]
+           END AS state
+    FROM known e LEFT JOIN winner w ON w.pk = e.pk
 )
 """
 

@@ -25,8 +25,8 @@ from sqlalchemy import Connection, Engine
 
 from data.coverage_store import Coverage, CoverageStore, Inventories
 from data.divisions import DivisionVersion
-from data.down_facilities import DownFacilities, DownNow, down_at
 from data.exact_area import ExactAreas, Shares, Wanted
+from data.facility_states import FacilityStates, StatesNow, states_at
 from data.outage_split import LOAD_KINDS
 from data.settings import SituationSettings
 from geo.coverage import AreaShare
@@ -68,7 +68,7 @@ class ServiceAreas:
         self._inventories = Inventories(self._kinds)
         self._computes = exact is not None
         self._exact = exact or ExactAreas()
-        self._now = DownNow()
+        self._now = StatesNow()
         self._last: dict[str, _Answer] = {}
         self._footprints: OrderedDict[tuple[Any, ...], NDArray[np.int32]] = OrderedDict()
         self._lock = threading.Lock()
@@ -128,13 +128,13 @@ class ServiceAreas:
         if at is None:
             coverages = self._store.live(wanted)
             with self._lock:
-                down = self._now.at(connection, sequence)
-                asked = self._all(coverages, down, outages, keep=True)
+                states = self._now.at(connection, sequence)
+                asked = self._all(coverages, states, outages, keep=True)
                 return self._exact.live(asked)
         coverages = self._store.past(wanted, PATIENCE_S)
         if not coverages:
             return {}
-        asked = self._all(coverages, down_at(connection, sequence), outages, keep=False)
+        asked = self._all(coverages, states_at(connection, sequence), outages, keep=False)
         return {
             kind: self._exact.past(sampled, wanted, sequence)
             for kind, (sampled, wanted) in asked.items()
@@ -143,7 +143,7 @@ class ServiceAreas:
     def _all(
         self,
         coverages: Mapping[str, Coverage],
-        down: DownFacilities,
+        states: FacilityStates,
         outages: Sequence[Mapping[str, Any]],
         *,
         keep: bool,
@@ -155,7 +155,7 @@ class ServiceAreas:
             own, areas = (reported, polygons) if kind in LOAD_KINDS else ((), [])
             if not len(coverage.pks) and not areas:
                 continue  # of nothing there is no share
-            is_down = down.among(coverage.pks)
+            is_down = states.down_among(coverage.pks)
             last = self._last.get(kind)
             if (
                 last is not None

@@ -355,6 +355,15 @@ counter_checkpoint = Table(
     *_measures(),
 )
 
+state_checkpoint = Table(
+    "state_checkpoint",
+    metadata,
+    Column("sequence", ForeignKey("change.sequence"), primary_key=True, autoincrement=False),
+    Column("pks", Integer, nullable=False),
+    Column("states", LargeBinary, nullable=False),
+    CheckConstraint("pks >= 0 AND octet_length(states) = (pks + 3) / 4", name="pks"),
+)
+
 fold = Table(
     "fold",
     metadata,

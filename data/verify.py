@@ -15,6 +15,7 @@ from data.check import Check, compare_measures
 from data.check_places import placements
 from data.check_records import bodies, events, ledger, log, order, orphans, submissions
 from data.database import CITY, reading
+from data.facility_states import FacilityStates, states_from_records
 from data.recompute import DELTA_KEY, Recomputed, micros, read_frame, recompute
 from data.tables import MEASURES, STATES
 
@@ -67,6 +68,7 @@ def verify(engine: Engine, *, deep: bool = False) -> Report:
             _states(connection, again),
             *_counters(connection),
             _checkpoints(connection),
+            _state_checkpoints(connection, deep),
             _history(connection, again),
             *placements(connection, deep),
             submissions(connection),
@@ -159,6 +161,25 @@ def _checkpoints(connection: Connection) -> Check:
         compare_measures(
             check, rows, upto.sum().assign(sequence=sequence), ["sequence", "group_id"]
         )
+    return check
+
+
+def _state_checkpoints(connection: Connection, deep: bool) -> Check:
+    """All of them, or the newest."""
+    check = Check("remembered", "a checkpoint of states is what followed from the records by then")
+    stored = connection.execute(
+        text(
+            "SELECT sequence, pks, states FROM state_checkpoint ORDER BY sequence DESC LIMIT :most"
+        ),
+        {"most": None if deep else 1},
+    ).all()
+    for one in stored:
+        pks = np.arange(one.pks)
+        found = FacilityStates.unpacked(bytes(one.states)).codes_of(pks)
+        expected = states_from_records(connection, one.sequence).codes_of(pks)
+        check.looked_at += one.pks
+        for pk in np.flatnonzero(found != expected).tolist():
+            check.found(f"sequence {one.sequence}: facility {pk} is {STATES[found[pk]]}")
     return check
 
 

@@ -57,9 +57,9 @@ def facility(facility_id: str, lon: float, lat: float, **more: Any) -> dict[str,
     return base | more
 
 
-def load_facilities(engine: Engine, rows: Iterable[dict[str, Any]]) -> None:
+def load_facilities(engine: Engine, rows: Iterable[dict[str, Any]], **more: Any) -> None:
     frame = pd.DataFrame(list(rows), columns=[*COLUMNS, "lon", "lat"])
-    import_facilities(engine, frame, account="planner", body=b"test")
+    import_facilities(engine, frame, account="planner", body=b"test", **more)
 
 
 def ago(**delta: float) -> str:

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from api.cli import app
 from data.check import EXAMPLES
 from data.counters import fold
-from data.database import app_engine, owner_engine
+from data.database import app_engine, owner_engine, sequence_at, set_scope
 from data.facilities import retire_facilities
+from data.facility_states import StatesNow
 from data.incident_submission import store_incident
 from data.outages import store_outage
 from data.returns import store_return
@@ -46,6 +47,8 @@ def lived_url(make_database: Any, divided_template: str) -> str:
         connection.execute(
             text("INSERT INTO counter_checkpoint SELECT f.through, c.* FROM counter c, fold f")
         )
+        set_scope(connection, ("*",))
+        StatesNow().at(connection, sequence_at(connection, None))
     body = b"\n".join(orjson.dumps(event(f"n{i}", f"F{i}", "up", 9, cause="电")) for i in range(3))
     from data.status import ingest_status
 
@@ -170,6 +173,11 @@ DAMAGE: list[tuple[str, set[str], str]] = [
         "customers is",
     ),
     ("DELETE FROM counter_checkpoint WHERE group_id = 1", {"checkpoints"}, "group_id 1"),
+    (
+        "UPDATE state_checkpoint SET states = set_byte(states, 0, 255 - get_byte(states, 0))",
+        {"remembered"},
+        "facility 1 is up",
+    ),
     ("DELETE FROM status_log WHERE event_id = 'never'", {"ledger"}, "not in the log"),
     (
         "DELETE FROM status_log WHERE event_id = 'e3'",
