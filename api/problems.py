@@ -120,7 +120,8 @@ def answer_error(error: Exception, lang: str) -> Response:
         detail = error.detail if isinstance(error.detail, str) and error.status_code < 500 else None
         return problem(error.status_code, detail, lang=lang, headers=error.headers)
     if isinstance(error, RequestValidationError):
-        return problem(422, lang=lang, faults=[_fault(one) for one in error.errors()])
+        faults = [_fault(one) for one in error.errors()]
+        return problem(422, summary(faults, lang)[:DETAIL_MAX], lang=lang, faults=faults)
     status = status_of(error)
     if isinstance(error, ClientDisconnect):  # for the log: nobody is there to read it
         return problem(400, "the body broke off", lang=lang)

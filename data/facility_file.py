@@ -12,9 +12,17 @@ import pyarrow.parquet
 import shapely
 
 from data.facility_columns import field_of
+from data.readers.no_table import refuse_no_table
 from data.readers.tabular import Lines, read_table
 from data.readers.vector import read_vector, sniff
 from geo.errors import Fault, InvalidInput
+
+#: An id and the two numbers of a position are the least a table of facilities has.
+COLUMNS_MIN = 3
+ACCEPTED = (
+    "accepted are CSV, XLSX and Parquet with columns such as facility_id, lon, lat, and GeoJSON,"
+    " GeoPackage, FlatGeobuf, GeoParquet, zipped Shapefile, KML, KMZ, GPX, GML"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ def read_facility_file(path: Path, name: str, *, crs: str | None = None) -> Faci
     try:
         kind = sniff(path)
     except InvalidInput:
+        refuse_no_table(path, name, columns_min=COLUMNS_MIN, accepted=ACCEPTED)
         table = read_table(path, name)
         return FacilityTable(table.frame, crs, table.faults, table.lines)
     if kind == "Parquet" and not _has_geometry(path, name):

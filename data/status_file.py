@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from data.facility_columns import WORDS
+from data.readers.no_table import refuse_no_table
 from data.readers.tabular import decode_text, read_table
 from data.status import MAX_ID_LENGTH
 from data.tables import STATES
@@ -22,6 +23,10 @@ from data.times import parse_time
 from geo.errors import Fault, InvalidInput
 
 AHEAD_MAX: Final = timedelta(minutes=5)
+ACCEPTED: Final = (
+    "accepted are CSV, XLSX and Parquet with the columns facility_id and state, a JSON array of"
+    " events, and NDJSON"
+)
 _GRAVITY: Final = {state: n for n, state in enumerate(STATES)}
 _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "event_id": ("event_id", "事件编号"),
@@ -29,6 +34,7 @@ _HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "state": ("state", "状态", "运行状态"),
     "observed_at": ("observed_at", "观测时间", "发生时间"),
 }
+_READ: Final = frozenset((*_HEADERS, "cause"))
 
 
 @dataclass(frozen=True, order=True)
@@ -50,13 +56,14 @@ class StatusEvent:
 class StatusFile:
     """The events of a file. `snapshot`: it gave no times, so each row holds at the moment asked
     about. `ahead`: events too far after that moment, kept apart. `rejected`: rows that are wrong,
-    where that was allowed."""
+    where that was allowed. `unread`: columns or members nothing was read from, once each."""
 
     events: list[StatusEvent]
     ahead: list[StatusEvent]
     snapshot: bool
     duplicates: int
     rejected: tuple[Fault, ...]
+    unread: tuple[str, ...] = ()
 
     def winners(self) -> dict[str, StatusEvent]:
         """The event that says a facility's state, by facility_id."""
@@ -75,7 +82,7 @@ def read_status_file(path: Path, name: str, at: datetime, *, partial: bool = Fal
     unless `partial`, when the good rows are taken: a field missing or of another form, an
     `event_id` twice with different content, in a snapshot a facility twice with different states.
     """
-    rows, faults, strict = _rows(path, name)
+    rows, faults, strict, unread = _rows(path, name)
     has_time = any(row.get("observed_at") is not None for _, row in rows)
     events: list[StatusEvent] = []
     first: dict[str, tuple[int, Any]] = {}
@@ -108,6 +115,7 @@ def read_status_file(path: Path, name: str, at: datetime, *, partial: bool = Fal
         snapshot=not has_time,
         duplicates=duplicates,
         rejected=tuple(faults),
+        unread=unread,
     )
 
 
@@ -152,13 +160,19 @@ def _identifier(value: Any, name: str, row: int, faults: list[Fault]) -> str | N
 # --- formats ----------------------------------------------------------------------------------
 
 
-def _rows(path: Path, name: str) -> tuple[list[tuple[int, dict[str, Any]]], list[Fault], bool]:
-    """Row numbers and members, faults of rows that are none, and whether words must be exact."""
+def _rows(
+    path: Path, name: str
+) -> tuple[list[tuple[int, dict[str, Any]]], list[Fault], bool, tuple[str, ...]]:
+    """Row numbers and members, faults of rows that are none, whether words must be exact, and the
+    names of what is not read."""
     data = path.read_bytes()
     if not data.strip():
         raise InvalidInput(f"{name!r} is empty")
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{"):
-        return *_json_rows(decode_text(data, name)[0]), True
+        events, wrong = _json_rows(decode_text(data, name)[0])
+        strange = dict.fromkeys(k for _, event in events for k in event.keys() - _READ)
+        return events, wrong, True, tuple(sorted(strange))
+    refuse_no_table(path, name, columns_min=2, accepted=ACCEPTED)
     table = read_table(data, name)
     present = [str(c) for c in table.frame.columns]
     chosen = {
@@ -180,7 +194,8 @@ def _rows(path: Path, name: str) -> tuple[list[tuple[int, dict[str, Any]]], list
         )
         for number, cells in table.records()
     ]
-    return rows, list(table.faults), False
+    used = {*chosen.values(), "cause"}
+    return rows, list(table.faults), False, tuple(h for h in present if h not in used)
 
 
 def _text(cell: Any) -> str | None:

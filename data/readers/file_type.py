@@ -32,7 +32,7 @@ _EXTENSIONS: Final = {
     "jpg": {"jpeg", "heic"}, "jpeg": {"jpeg", "heic"},
     "heic": {"jpeg", "heic"}, "heif": {"jpeg", "heic"},
 }  # fmt: skip
-_OTHERS: Final = (
+OTHERS: Final = (
     (b"\x89PNG", "a PNG picture"), (b"GIF8", "a GIF picture"), (b"RIFF", "a WebP picture or sound"),
     (b"II*\0", "a TIFF picture"), (b"MM\0*", "a TIFF picture"), (b"BM", "a bitmap"),
     (b"%PDF-", "a PDF"), (b"\xd0\xcf\x11\xe0", "an old or encrypted Office file"),
@@ -78,7 +78,7 @@ def _by_content(path: Path, head: bytes) -> str:
         if head[68:72] in (b"GPKG", b"GP10", b"GP11"):
             return "geopackage"
         raise InvalidInput(f"the file is an SQLite database but no GeoPackage; {EXPECTED}")
-    for magic, what in _OTHERS:
+    for magic, what in OTHERS:
         if head.startswith(magic):
             raise InvalidInput(f"the file is {what}; {EXPECTED}")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()

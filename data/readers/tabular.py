@@ -133,7 +133,7 @@ def _read_csv(data: bytes, name: str, max_rows: int) -> Table:
     said = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)
     if said:
         text = text[said.end() :]
-    separator = said[1] if said else _separator(text)
+    separator = said[1] if said else separator_of(text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
 
     def cells() -> Iterator[tuple[int, list[Cell]]]:
@@ -151,7 +151,7 @@ def _read_csv(data: bytes, name: str, max_rows: int) -> Table:
     return Table(frame, faults, "csv", encoding, places)
 
 
-def _separator(text: str) -> str:
+def separator_of(text: str) -> str:
     """The one of comma, semicolon and tab found most often outside quotes in the first line."""
     header = next((line for line in text.splitlines() if line.strip()), "")
     bare = re.sub(r'"[^"]*"', "", header)

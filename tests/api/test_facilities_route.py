@@ -240,3 +240,25 @@ def test_a_template_filled_in_is_accepted(
         assert taken.json()["accepted"] == 1
     wrong = client.get("/v1/facilities/template", params=asked | {"kind": "castle"}, headers=key("planner"))  # fmt: skip
     assert_problem(wrong, 422)
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("zh", "'README.md' 不是表格，看来是：Markdown 文本；可用的有："),
+        ("en", "'README.md' seems to be a Markdown text; accepted are CSV, XLSX and Parquet"),
+    ],
+)
+def test_a_text_that_is_no_table_is_told_as_what_it_is(
+    client: httpx.Client, key: Key, language: str, said: str
+) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_bytes()
+    sent = client.post(
+        "/v1/facilities/import",
+        files={"file": ("README.md", readme)},
+        data={"kind": "base_station", "crs": "WGS84"},
+        headers=key("planner") | {"Accept-Language": language},
+    )
+    body = assert_problem(sent, 422)
+    assert len(body["errors"]) == 1
+    assert body["errors"][0]["reason"].startswith(said)

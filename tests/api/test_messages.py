@@ -321,6 +321,10 @@ def test_rejected_facilities_name_line_field_and_reason_and_unread_columns_are_l
         ("POST", "/v1/status", "viewer", 403, "角色 viewer 无权", "the role viewer may not"),
         ("GET", "/v1/incidents/0190b7a2-3c4d-7e5f-8a6b-1c2d3e4f5a6b", "commander", 404,
          "没有这起事件", "no such incident"),
+        ("GET", "/v1/situation?lang=fr", "viewer", 422, "lang：应为以下之一：zh, en",
+         "lang: must be one of zh, en"),
+        ("GET", "/v1/incidents?state=gone", "viewer", 422, "应为以下之一：open, reported",
+         "must be one of open, reported"),
         ("PATCH", "/v1/incidents/0190b7a2-3c4d-7e5f-8a6b-1c2d3e4f5a6b", "commander", 428,
          "请在 If-Match 中写明版本", "send If-Match"),
         ("GET", "/v1/incidents?limit=0", "viewer", 422, "应不小于 1", "greater than or equal"),
@@ -344,6 +348,21 @@ def test_every_refusal_says_why_in_the_language_asked_for(
         )
         assert answer.status_code == status, answer.text
         assert expected in answer.text
+
+
+@pytest.mark.parametrize("asked", ["lang=fr", "lang=", "lang=ZH", "lang=zh&lang=fr"])
+def test_a_language_that_is_not_there_is_refused_in_one_language(
+    client: httpx.Client, key: Key, asked: str
+) -> None:
+    for accepted, told_in in (("zh-CN", "zh"), ("en", "en"), ("fr", "zh"), ("", "zh")):
+        headers = key("viewer") | {"Accept-Language": accepted}
+        answer = client.get(f"/v1/plans?{asked}", headers=headers)
+        body = assert_problem(answer, 422)
+        fault = body["errors"][0]
+        assert fault["field"] == "lang"
+        reasons = {"zh": "应为以下之一：zh, en", "en": "must be one of zh, en"}
+        assert fault["reason"] == reasons[told_in]
+        assert " or " not in body["detail"]
 
 
 def test_one_line_sums_up_faults_with_rows_and_fields() -> None:
