@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from geo.errors import Fault, InvalidInput, TooLarge
 
@@ -66,7 +69,8 @@ async def receive_upload(
     announced = request.headers.get("content-length", "0")
     if file_bytes_max is not None and int(announced) > file_bytes_max + FORM_BYTES_MAX:
         raise TooLarge(f"the file has {announced} bytes; {file_bytes_max >> 20} MiB are taken")
-    async with request.form(max_files=1, max_fields=fields_max) as form:
+    form = await _form(request, fields_max)
+    try:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             reason = "is missing; send multipart/form-data with the file in the part `file`"
@@ -77,7 +81,41 @@ async def receive_upload(
         with path.open("wb") as out:
             await run_in_threadpool(shutil.copyfileobj, file.file, out)
         texts = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
+    finally:
+        await form.close()
     return Upload(path, name, (*request.query_params.multi_items(), *texts))
+
+
+class _Form(MultiPartParser):
+    """Starlette's parser, which by itself takes a form that breaks off for one that is whole."""
+
+    whole = False
+
+    def on_end(self) -> None:
+        self.whole = True
+
+
+async def _form(request: Request, fields_max: int) -> FormData:
+    """The parts of a whole form with at most one file. Raises InvalidInput."""
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if said != "multipart/form-data":
+        return FormData()
+    parser = _Form(request.headers, _body(request), max_files=1, max_fields=fields_max)
+    try:
+        form = await parser.parse()
+    except MultiPartException:
+        reason = f"the form cannot be read; send one file and at most {fields_max} other parts"
+        raise InvalidInput([Fault(reason)]) from None
+    if not parser.whole:
+        await form.close()
+        raise InvalidInput([Fault("the form breaks off before its end; send it again")])
+    return form
+
+
+async def _body(request: Request) -> AsyncGenerator[bytes, None]:
+    async with aclosing(request.stream()) as stream:
+        async for block in stream:
+            yield block
 
 
 def _shown(name: str) -> str:

@@ -193,4 +193,13 @@ def _write_template(path: Path, plan: str | None, lang: str) -> None:
     make = makers.get(path.suffix.lower())
     if make is None:
         raise InvalidInput([Fault("must end in .csv or .xlsx", None, "template")])
-    path.write_bytes(make(load_packs(), plan, lang))
+    body = make(load_packs(), plan, lang)
+    try:
+        with path.open("xb") as file:  # a file that somebody has filled in stays
+            file.write(body)
+    except FileExistsError:
+        raise InvalidInput([Fault(f"{path} exists already", None, "template")]) from None
+    except OSError as error:
+        reason = f"{path} cannot be written: {error.strerror}"
+        raise InvalidInput([Fault(reason, None, "template")]) from None
+    typer.echo(f"wrote {path}")

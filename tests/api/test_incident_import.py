@@ -101,9 +101,7 @@ def send(
 
 
 @pytest.fixture
-def fresh(
-    send: Callable[..., httpx.Response], owner: Engine
-) -> Callable[..., httpx.Response]:
+def fresh(send: Callable[..., httpx.Response], owner: Engine) -> Callable[..., httpx.Response]:
     """`send`, in a store without incidents."""
     with owner.begin() as connection:
         connection.execute(text("TRUNCATE incident, incident_conflict CASCADE"))
@@ -291,7 +289,9 @@ def test_a_dry_run_of_a_file_with_wrong_rows_says_that_it_would_be_refused(
     assert count() == before
 
 
-@pytest.mark.parametrize(("language", "word"), [("zh", "应不小于 0"), ("en", "must not be negative")])
+@pytest.mark.parametrize(
+    ("language", "word"), [("zh", "应不小于 0"), ("en", "must not be negative")]
+)
 def test_a_wrong_row_is_told_in_the_reader_s_language(
     fresh: Callable[..., httpx.Response], language: str, word: str
 ) -> None:
@@ -371,7 +371,9 @@ def test_hostile_files_are_refused_in_time_while_others_are_served(
     finally:
         done.set()
         asking.join(10)
-    assert {name: status for name, (status, _) in told.items() if status not in (413, 422)} == dict.fromkeys(HARMLESS, 200)
+    assert {
+        name: status for name, (status, _) in told.items() if status not in (413, 422)
+    } == dict.fromkeys(HARMLESS, 200)
     assert max(seconds for _, seconds in told.values()) < 20
     assert count() == before
     waits.sort()
@@ -475,10 +477,39 @@ def test_what_is_no_form_with_a_file_is_told_how_to_send_one(
         told = assert_problem(client.post(PATH, headers=headers, **options), 422)  # type: ignore[arg-type]
         assert told["errors"][0]["field"] == "file"
     broken = {"Content-Type": "multipart/form-data"}
-    assert_problem(client.post(PATH, headers=who | broken, content=b"--x\r\n"), 400)
+    told = assert_problem(client.post(PATH, headers=who | broken, content=b"--x\r\n"), 422)
+    assert "the form cannot be read" in told["detail"]
     two = [("file", ("a.csv", b"a")), ("file", ("b.csv", b"b"))]
-    assert_problem(client.post(PATH, headers=who, files=two), 400)
+    told = assert_problem(client.post(PATH, headers=who, files=two), 422)
+    assert "send one file" in told["detail"]
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("last", ["file", "dry_run"])
+def test_a_form_that_breaks_off_is_refused_although_its_file_may_be_whole(
+    fresh: Callable[..., httpx.Response],
+    count: Callable[[], dict[str, int]],
+    client: httpx.Client,
+    key: Callable[[str], dict[str, str]],
+    last: str,
+) -> None:
+    """What was said behind the file, such as to store nothing, would be lost."""
+    part = '--b\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n'
+    parts = {
+        "file": part.format("file", '; filename="a.csv"').encode() + table(line())[1] + b"\r\n",
+        "dry_run": part.format("dry_run", "").encode() + b"false\r\n",
+    }
+    parts[last] = parts.pop(last)
+    whole = b"".join(parts.values()) + b"--b--\r\n"
+    headers = key("commander") | {"Content-Type": "multipart/form-data; boundary=b"}
+    before = count()
+    for cut in {
+        *(len(whole) * tenth // 10 for tenth in range(10)),
+        *range(len(whole) - 60, len(whole) - 3),
+    }:
+        assert_problem(client.post(PATH, headers=headers, content=whole[:cut]), 422)
+    assert count() == before
+    assert client.post(PATH, headers=headers, content=whole).json()["accepted"] == 1
 
 
 def test_too_large_a_file_is_refused_before_and_after_it_has_come(
