@@ -184,6 +184,20 @@ def test_the_centre_is_readable_while_the_whole_city_is_in_view(browser, server,
         expect(inset).to_be_visible()
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_each_central_district_is_named_also_when_nothing_happens(browser, server, lang, size):
+    with shown(browser, server, f"/?lang={lang}", size) as page:
+        names = page.locator("#inset .district-name:visible").all_text_contents()
+        known = {
+            f["properties"]["name" if lang == "zh" else "name_en"]
+            for f in server.districts["features"]
+            if f["properties"]["adcode"] in CENTRE
+        }
+        assert {next(k for k in known if k.startswith(n)) for n in names} == known
+        assert overlaps(page.evaluate(BOXES)) == []
+
+
 def test_the_enlarged_centre_follows_the_news_and_leads_to_its_districts(browser, server):
     with shown(browser, server) as page:
         inset = page.locator(f"[data-inset-adcode='{YUZHONG}']")
@@ -319,6 +333,18 @@ def test_the_reason_for_the_bounds_names_the_unknown_facts_of_the_incidents(brow
             expect(bounds).to_contain_text(name)
         for wrong in ("状态不明的设施", "facilities in unknown state"):
             expect(bounds).not_to_contain_text(wrong)
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"), [("zh", "状态不明的设施"), ("en", "facilities in unknown state")]
+)
+def test_the_reason_for_the_bounds_of_counted_facilities_are_those_not_known(
+    browser, server, lang, words
+):
+    server.situation = situations.storm(2, now())
+    assert "districts[500229].facilities_down" in server.situation["plans"][COMMS]["unknown"]
+    with shown(browser, server, f"/?lang={lang}") as page:
+        expect(page.locator(".bounds .quiet")).to_have_text(re.compile(f"[：:] ?{words}[）)]$"))
 
 
 def test_no_reason_is_made_up_where_none_is_given(browser, server):

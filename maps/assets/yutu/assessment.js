@@ -80,10 +80,11 @@ export class AssessmentPanel {
     return this.say("event_open", { worst: dayAndTime(event.worst_at), opened: dayAndTime(event.opened_at), now });
   }
 
-  // "districts[500229].facilities_down" → the fact's name, each once. A plan fed by facilities may
-  // depend on those in unknown state without naming a fact.
+  // "city.load_shed_mw" → the fact's name, each once. A plan fed by facilities depends on those in
+  // unknown state, whether it names their number down or nothing.
   unknowns(assessment, plan) {
-    const names = (assessment.unknown ?? []).map((path) => this.metric(String(path).split(".").pop(), plan));
+    const facts = (assessment.unknown ?? []).map((path) => String(path).split(".").pop());
+    const names = facts.map((fact) => (fact === "facilities_down" ? this.say("unknown_facilities") : this.metric(fact, plan)));
     if (names.length) return [...new Set(names)].join(this.say("comma"));
     return plan.facilities ? this.say("unknown_facilities") : null;
   }

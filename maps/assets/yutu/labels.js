@@ -55,6 +55,7 @@ export class Labels {
     const outside = graded.filter((spot) => !this.placeInside(spot));
     for (const spot of outside) this.placeOutside(spot);
     for (const spot of shown.sort((a, b) => b.width * b.height - a.width * a.height)) if (!spot.named) this.placeName(spot);
+    if (this.size === SMALL) for (const spot of shown) if (!spot.named && !spot.one.level) this.placeOutside(spot);
   }
 
   // How far from where a district has most room its border is, pixels.
@@ -90,11 +91,12 @@ export class Labels {
     return found ? this.show(spot, found, "alone", null) : false;
   }
 
-  // Badge and name side by side, next to the district, and a line to it. A level is never left out.
+  // Badge and name side by side, or the name alone, next to the district, and a line to it. A level is
+  // never left out.
   placeOutside(spot) {
     const { one } = spot;
     const text = one.texts.at(-1);
-    const w = this.badgeWidth(one) + 8 + this.textWidth(text);
+    const w = (one.level ? this.badgeWidth(one) : 0) + 8 + this.textWidth(text);
     const h = this.size.badgeHigh + 4;
     const frame = this.frame();
     const visible = within(square(spot, 0), frame);
@@ -105,6 +107,7 @@ export class Labels {
       return (!visible || within(box, frame)) && this.isFree(box, spot);
     });
     const found = clear.find((offset) => !meet(boxAt(spot, offset, w, h), ground)) ?? clear[0];
+    if (!found && !one.level) return false;
     if (!found) {
       this.take(boxAt(spot, [0, 0], this.badgeWidth(one), h));
       return this.show(spot, [0, 0], "alone", null);
