@@ -1,0 +1,655 @@
+"""The planner's page in a real browser, on the real application: draw, ask, suppose, take away."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import httpx
+import numpy as np
+import openpyxl
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sqlalchemy import text
+
+from data.cluster import Cluster
+from tests.browser.test_real_map import CHROMIUM, EVIL, FLAGS, City, Watch, city_on
+from tests.conftest import drop_database
+from tests.feeds import NANAN, YUZHONG
+
+pytestmark = pytest.mark.browser
+
+COMMS, POWER = "communications-2024", "power-outage-2021"
+KAIZHOU, CHENGKOU, WUXI = "500154", "500229", "500238"
+#: Around the point where these three districts meet, 108.894 E 31.657 N.
+CORNERS = [(108.72, 31.74), (109.12, 31.80), (109.10, 31.50), (108.75, 31.48)]
+WAIT_MS = 40_000  # the machine may be busy with other tests
+SLOW = {"timeout": WAIT_MS}
+Visit = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def city(
+    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
+) -> Iterator[City]:
+    url = make_database(divided_template)
+    with city_on(url, hostile=True) as made:
+        yield made
+    drop_database(cluster, url)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Quiet(Watch):
+    """A page that asks nobody else for anything and complains of nothing but refusals we provoke."""
+
+    def check(self, url: str) -> None:
+        self.errors = [
+            one for one in self.errors if "the server responded with a status" not in one
+        ]
+        self.requests = [one for one in self.requests if not one.startswith(f"blob:{url}/")]
+        super().check(url)
+
+
+@pytest.fixture
+def visit(browser: Browser, city: City) -> Iterator[Visit]:
+    """`visit(path, user)`: a page reached through the sign-in form; checked for silence at the end."""
+    opened: list[tuple[Any, Quiet]] = []
+
+    def go(path: str = "/planner", user: str = "planner", locale: str = "zh-CN") -> Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, locale=locale)
+        context.set_default_timeout(WAIT_MS)
+        page, watch = context.new_page(), Quiet()
+        watch.on(page)
+        opened.append((context, watch))
+        page.goto(city.url + path)
+        page.fill("input[name=username]", user)
+        page.fill("input[name=password]", city.credentials[user]["password"])
+        page.click("button[type=submit]")
+        page.wait_for_selector("body[data-sequence]")
+        return page
+
+    yield go
+    for context, watch in opened:
+        context.close()
+        watch.check(city.url)
+
+
+def at(page: Page, lon: float, lat: float) -> tuple[float, float]:
+    """Where a position is on the screen."""
+    box = page.locator("#map_yutu").bounding_box()
+    assert box is not None
+    x, y = page.evaluate(
+        "([lon, lat]) => { const p = window.map_yutu.latLngToContainerPoint([lat, lon]); return [p.x, p.y]; }",
+        [lon, lat],
+    )
+    return box["x"] + x, box["y"] + y
+
+
+def click(page: Page, lon: float, lat: float) -> None:
+    """Set a corner; leaflet-draw takes the next one 50 ms later, as no hand is quicker."""
+    page.mouse.click(*at(page, lon, lat))
+    page.wait_for_timeout(120)
+
+
+@contextmanager
+def answered(page: Page, path: str = "/v1/regions/query") -> Iterator[dict[str, Any]]:
+    """The body the page sends to `path` meanwhile, and what it is answered."""
+    found: dict[str, Any] = {}
+    with page.expect_response(lambda one: path in one.url, **SLOW) as caught:
+        yield found
+    found["asked"] = caught.value.request.post_data_json
+    found["status"] = caught.value.status
+    found["answer"] = caught.value.json()
+
+
+def number(text_: str | None) -> float:
+    return float(re.sub(r"[^0-9.]", "", text_ or ""))
+
+
+def figure(page: Page, name: str) -> float:
+    return number(page.locator(f'[data-figure="{name}"] .value').text_content())
+
+
+def counts(page: Page) -> dict[str, dict[str, int]]:
+    rows = page.locator("#numbers tr[data-kind]").evaluate_all(
+        "rows => rows.map(r => [r.dataset.kind, Object.fromEntries("
+        "[...r.querySelectorAll('[data-count]')].map(c => [c.dataset.count, c.textContent]))])"
+    )
+    return {kind: {k: int(number(v)) for k, v in cells.items()} for kind, cells in rows}
+
+
+def pick(page: Page, *adcodes: str) -> None:
+    for code in adcodes:
+        page.check(f'input[name="adcode"][value="{code}"]')
+    page.wait_for_selector("#numbers[data-sequence]")
+
+
+def tab(page: Page, name: str) -> None:
+    page.click(f"#view-{name}")
+    expect(page.locator(f"#{name}")).to_be_visible()
+
+
+def two_districts_without_base_stations(page: Page) -> None:
+    pick(page, YUZHONG, NANAN)
+    tab(page, "suppose")
+    page.select_option("#change-kind", "base_station")
+    page.click("#add")
+
+
+def level(page: Page, side: str, plan: str = COMMS, root: str = "#result") -> str | None:
+    return page.locator(f'{root} tr[data-plan="{plan}"] [data-side="{side}"]').get_attribute(
+        "data-level"
+    )
+
+
+def evaluate(page: Page) -> Any:
+    with answered(page, "/v1/scenarios/evaluate") as found:
+        page.click("#evaluate")
+    page.wait_for_selector("#result .levels")
+    return found["answer"]
+
+
+# --- regions --------------------------------------------------------------------------------------
+
+
+def test_a_polygon_drawn_across_three_districts_shows_the_numbers_of_the_api(
+    city: City, visit: Visit
+) -> None:
+    page = visit()
+    page.click('[data-tool="polygon"]')
+    for corner in CORNERS:
+        click(page, *corner)
+    with answered(page) as found:
+        page.mouse.click(*at(page, *CORNERS[0]))  # back at the beginning
+    page.wait_for_selector("#numbers[data-sequence]")
+    drawn = found["asked"]["geometry"]
+    assert np.allclose(drawn["coordinates"][0][:4], CORNERS, atol=0.02)
+    body = {"geometry": drawn, "crs": "WGS84"}
+    own = httpx.post(
+        f"{city.url}/v1/regions/query", json=body, headers=city.key("planner"), timeout=30
+    ).json()
+    shown = page.locator("#numbers tr[data-adcode]").evaluate_all(
+        "r => r.map(x => x.dataset.adcode)"
+    )
+    assert (
+        sorted(shown) == [KAIZHOU, CHENGKOU, WUXI] == sorted(d["adcode"] for d in own["districts"])
+    )
+    assert figure(page, "area") == round(own["area_m2"] / 1e6, 2)
+    parts = [number(one) for one in page.locator('#numbers [data-part="area"]').all_text_contents()]
+    assert sum(parts) == pytest.approx(own["area_m2"] / 1e6, abs=0.02)
+    assert own["facilities"]["base_station"]["total"] > 0
+    assert counts(page) == {
+        kind: {name: sums[name] for name in ("total", "down", "degraded", "unknown")}
+        for kind, sums in own["facilities"].items()
+    }
+    assert figure(page, "population") == own["population"]["inside"]
+    assert figure(page, "load") == pytest.approx(own["load"]["load_mw"], abs=0.01)
+    assert figure(page, "customers") == own["customers"]["total"]
+    page.check("#by-operator")
+    rows = page.locator("#numbers tr.operator:visible")
+    assert rows.count() == sum(len(kind["operators"]) for kind in own["facilities"].values())
+    # what the server understood is what is on the map
+    assert page.locator(".leaflet-region-pane path").count() == 1
+
+
+@pytest.mark.parametrize("tool", ["rectangle", "circle"])
+def test_a_dragged_shape_is_asked_about_and_can_be_changed(
+    city: City, visit: Visit, tool: str
+) -> None:
+    page = visit()
+    page.click(f'[data-tool="{tool}"]')
+    x, y = at(page, 107.4, 29.9)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 45, steps=4)
+    with answered(page) as first:
+        page.mouse.up()
+    page.wait_for_selector("#numbers[data-sequence]")
+    assert first["answer"]["region"]["kind"] == {"rectangle": "polygon", "circle": "circle"}[tool]
+    assert figure(page, "area") == round(first["answer"]["area_m2"] / 1e6, 2)
+    if tool == "circle":
+        assert first["answer"]["area_m2"] == pytest.approx(
+            np.pi * first["asked"]["radius_m"] ** 2, rel=0.001
+        )
+        page.fill("#radius_m", "10000")
+        with answered(page) as second:
+            page.click("#ask")
+        assert second["answer"]["area_m2"] == pytest.approx(np.pi * 1e8, rel=0.001)
+    page.click("#edit-outline")
+    corner = page.locator(".leaflet-editing-icon.leaflet-edit-resize, .leaflet-editing-icon").last
+    box = corner.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 45, box["y"] + 35, steps=4)
+    page.mouse.up()
+    with answered(page) as changed:
+        page.click("#draw-finish")
+    assert changed["asked"] != first["asked"]
+    page.wait_for_selector("#numbers[data-sequence]")
+    assert figure(page, "area") == round(changed["answer"]["area_m2"] / 1e6, 2)
+
+
+def test_a_line_is_widened_by_the_margin_and_escape_leaves_nothing(
+    city: City, visit: Visit
+) -> None:
+    page = visit()
+    page.click('[data-tool="line"]')
+    expect(page.locator("#buffer_m")).to_have_value("1000")
+    click(page, 107.0, 29.9)
+    page.keyboard.press("Escape")
+    expect(page.locator("#drawing")).to_be_hidden()
+    page.click('[data-tool="line"]')
+    for corner in [(107.0, 29.9), (107.6, 29.9), (107.9, 30.1)]:
+        click(page, *corner)
+    with answered(page) as found:
+        page.click("#draw-finish")
+    assert found["answer"]["region"] | {"outline": None} == {
+        "kind": "line", "crs": "WGS84", "buffer_m": 1000.0, "outline": None,
+    }  # fmt: skip
+    page.fill("#buffer_m", "5000")
+    with answered(page) as wider:
+        page.click("#ask")
+    assert 4.5 < wider["answer"]["area_m2"] / found["answer"]["area_m2"] < 6
+    page.click("#clear-region")
+    expect(page.locator("#numbers")).to_be_empty()
+
+
+def test_coordinates_are_read_in_the_system_that_is_named(city: City, visit: Visit) -> None:
+    page = visit()
+    square = [[106.5, 29.5], [106.6, 29.5], [106.6, 29.6], [106.5, 29.6], [106.5, 29.5]]
+    feature = {
+        "type": "Feature",
+        "properties": {},
+        "geometry": {"type": "Polygon", "coordinates": [square]},
+    }
+    page.click('[data-tool="geojson"]')
+    page.set_input_files(
+        "#geojson-file",
+        {
+            "name": "square.geojson",
+            "mimeType": "application/geo+json",
+            "buffer": json.dumps(feature).encode(),
+        },
+    )
+    page.wait_for_function("document.getElementById('geojson').value.length > 50")
+    page.click("#ask")
+    expect(page.locator("#error-crs")).to_have_text("请选择这些坐标的坐标系。")
+    page.select_option("#crs", "GCJ-02")
+    with answered(page) as found:
+        page.click("#ask")
+    assert found["asked"]["crs"] == "GCJ-02"
+    expect(page.locator("#error-crs")).to_be_empty()
+    west = found["answer"]["region"]["outline"]["coordinates"][0][0][0]
+    assert 0.001 < abs(west - 106.5) < 0.01 or 0.001 < abs(west - 106.6) < 0.01
+    # a file that names its own system is not read in another
+    stated = feature | {
+        "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::4546"}}
+    }
+    page.fill("#geojson", json.dumps(stated))
+    page.click("#ask")
+    expect(page.locator("#error-crs")).to_contain_text("EPSG:4546")
+
+
+def test_what_the_api_refuses_is_said_at_its_place(city: City, visit: Visit) -> None:
+    page = visit()
+    page.click('[data-tool="geojson"]')
+    page.select_option("#crs", "WGS84")
+    angle = np.linspace(0, 2 * np.pi, 10_002)
+    ring = np.column_stack([107 + 0.1 * np.cos(angle), 30 + 0.1 * np.sin(angle)]).tolist()
+    ring[-1] = ring[0]
+    wrong = {
+        json.dumps({"type": "Polygon", "coordinates": [ring]}): "10000",
+        json.dumps({"type": "Polygon", "coordinates": [[[106, 29], [107, 30], [107, 29], [106, 30], [106, 29]]]}): "自相交",
+        "{": "不是 JSON",
+        '{"type": "FeatureCollection", "features": []}': "没有可用的几何",
+    }  # fmt: skip
+    for given, said in wrong.items():
+        page.fill("#geojson", given)
+        page.click("#ask")
+        expect(page.locator("#error-geometry")).to_contain_text(said)
+        expect(page.locator("#geojson")).to_have_attribute("aria-invalid", "true")
+    page.fill("#geojson", json.dumps({"type": "Point", "coordinates": [106.55, 29.56]}))
+    page.click("#ask")
+    expect(page.locator("#error-radius_m")).not_to_be_empty()
+    page.fill("#radius_m", "3000")
+    page.select_option("#crs", "EPSG")
+    page.fill("#epsg", "9999")
+    page.click("#ask")
+    expect(page.locator("#error-crs")).to_contain_text("EPSG:9999")
+    expect(page.locator("#numbers")).to_be_empty()
+    large = {"name": "large.json", "mimeType": "application/json", "buffer": b" " * (4 * 2**20 + 1)}
+    page.set_input_files("#geojson-file", large)
+    expect(page.locator("#error-geometry")).to_contain_text("4 MiB")
+
+
+# --- what-if --------------------------------------------------------------------------------------
+
+
+def test_two_districts_without_base_stations_read_two_while_the_situation_stays(
+    city: City, visit: Visit
+) -> None:
+    before = city.situation()
+    page = visit()
+    two_districts_without_base_stations(page)
+    expect(page.locator("#changes li")).to_have_count(1)
+    expect(page.locator("#changes .what")).to_have_text("渝中区、南岸区：基站 → 中断")
+    evaluate(page)
+    assert (level(page, "before"), level(page, "after")) == ("", "2")
+    assert level(page, "after", POWER) == ""
+    many = len(city.facilities(YUZHONG, "base_station")) + len(
+        city.facilities(NANAN, "base_station")
+    )
+    expect(page.locator("#changes li")).to_contain_text(f"{many:,} 处")
+    page.click("#why summary")
+    expect(page.locator('#why .finding[data-clause="1.6.2(1)"]').first).to_be_visible()
+    rows = page.locator("#result tr[data-adcode]")
+    assert rows.evaluate_all("r => r.map(x => x.dataset.adcode)") == [YUZHONG, NANAN]
+    # the header and the map's other side still show what is
+    expect(page.locator(f"#plan-{COMMS}")).to_have_attribute("data-level", "")
+    path = page.locator(f'path[data-adcode="{YUZHONG}"]')
+    expect(path).to_have_attribute("data-level", "3")
+    page.click('#shown [data-shown="present"]')
+    expect(path).to_have_attribute("data-level", "")
+    after = city.situation()
+    assert after["sequence"] == before["sequence"]
+    assert after["plans"][COMMS]["level"] is None
+
+
+def test_a_substation_chosen_by_name_is_followed_to_the_minute(city: City, visit: Visit) -> None:
+    with city.owner.connect() as connection:
+        station, name = connection.execute(
+            text(
+                "SELECT s.facility_id, s.name FROM facility s JOIN facility f ON f.feeds_from ="
+                " s.facility_id WHERE s.kind = 'substation' AND f.kind = 'base_station'"
+                " GROUP BY s.facility_id, s.name ORDER BY count(*) DESC, s.facility_id LIMIT 1"
+            )
+        ).one()
+    page = visit()
+    tab(page, "suppose")
+    page.select_option("#form", "facilities")
+    page.fill("#find", name)
+    page.keyboard.press("Enter")
+    page.check(f'#found input[value="{station}"]')
+    expect(page.locator("#ids")).to_have_value(station)
+    page.click("#add")
+    page.fill("#hours", "12")
+    answer = evaluate(page)
+    timeline = answer["cascade"]["timeline"]
+    assert len(answer["cascade"]["falls"]) > 0
+    shown = page.locator(".cascade tr[data-minute]")
+    assert shown.evaluate_all("r => r.map(x => Number(x.dataset.minute))") == [
+        r["minute"] for r in timeline
+    ]
+    for plan in (COMMS, POWER):
+        levels = page.locator(f'.cascade td[data-plan="{plan}"]').evaluate_all(
+            "r => r.map(x => x.dataset.level)"
+        )
+        assert levels == [str(row["plans"][plan] or "") for row in timeline]
+    own = httpx.post(
+        f"{city.url}/v1/scenarios/evaluate", headers=city.key("planner"), timeout=60,
+        json={"hours": 12, "changes": [{"facilities": [station], "state": "down"}]},
+    ).json()  # fmt: skip
+    assert [r["minute"] for r in own["cascade"]["timeline"]] == [r["minute"] for r in timeline]
+    # an outline, an incident and an end that is none: said at the change it belongs to
+    page.select_option("#form", "restore")
+    page.fill("#outage_id", "no-such-outage")
+    page.click("#add")
+    page.click("#evaluate")
+    expect(page.locator("#evaluate-form, #changes")).not_to_have_count(0)
+    expect(page.locator("#error-evaluate")).not_to_be_empty()
+    page.fill("#hours", "999")
+    page.evaluate("document.getElementById('hours').removeAttribute('max')")
+    page.click("#evaluate")
+    expect(page.locator("#error-hours")).not_to_be_empty()
+
+
+def test_the_drawn_outline_is_what_is_supposed(city: City, visit: Visit) -> None:
+    page = visit()
+    tab(page, "suppose")
+    page.click("#add")
+    expect(page.locator("#error-change")).to_have_text("请先在“区域”中圈定区域。")
+    tab(page, "region")
+    page.click('[data-tool="rectangle"]')
+    x, y = at(page, 106.3, 29.75)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 70, y + 60, steps=4)
+    with answered(page) as region:
+        page.mouse.up()
+    page.wait_for_selector("#numbers[data-sequence]")
+    tab(page, "suppose")
+    page.select_option("#change-kind", "base_station")
+    page.click("#add")
+    answer = evaluate(page)
+    inside = region["answer"]["facilities"]["base_station"]["total"]
+    assert answer["selected"] == [{"facilities": inside, "changed": inside, "state": "down"}]
+    page.select_option("#form", "incident")
+    page.select_option("#incident-adcode", NANAN)
+    page.fill("#people_stranded", "12")
+    page.click("#add")
+    expect(page.locator("#outdated")).to_be_visible()
+    page.locator("#changes li").first.get_by_role("button").click()
+    answer = evaluate(page)
+    special = answer["hypothetical"]["plans"]["special-equipment-2023"]
+    assert level(page, "after", "special-equipment-2023") == str(special["level"] or "")
+
+
+def test_scenarios_are_saved_shared_compared_and_names_stay_text(city: City, visit: Visit) -> None:
+    page = visit()
+    two_districts_without_base_stations(page)
+    page.click("#save")
+    expect(page.locator("#error-name")).to_have_text("请给情景起名。")
+    page.fill("#name", EVIL)
+    page.check("#share-it")
+    page.click("#save")
+    expect(page.locator("#saved-note")).to_have_text("已保存。")
+    page.click("#save")
+    expect(page.locator("#saved-note")).to_contain_text("已经保存过")
+    page.locator("#changes li").get_by_role("button").click()
+    page.select_option("#change-kind", "exchange")
+    page.click("#add")
+    page.click("#save")
+    expect(page.locator("#error-name")).not_to_be_empty()  # another scenario has this name
+    page.fill("#name", "两区机房")
+    page.uncheck("#share-it")
+    page.click("#save")
+    expect(page.locator("#saved-note")).to_have_text("已保存。")
+    tab(page, "saved")
+    rows = page.locator(".saved-list li")
+    expect(rows).to_have_count(2)
+    expect(rows.locator("b").filter(has_text="__owned")).to_have_text(EVIL)
+    page.click("#compare")
+    expect(page.locator("#error-saved")).to_have_text("请勾选两个情景。")
+    for index in (0, 1):
+        rows.nth(index).get_by_role("checkbox").check()
+    page.click("#compare")
+    page.wait_for_selector("#compared .levels")
+    sides = {level(page, side, COMMS, "#compared") for side in ("before", "after")}
+    assert "2" in sides
+    expect(page.locator("#compared h2")).to_contain_text(EVIL)
+    evil = rows.filter(has_text="__owned")
+    evil.get_by_role("button", name=re.compile("^打开")).click()
+    expect(page.locator("#changes .what")).to_have_text("渝中区、南岸区：基站 → 中断")
+    assert level(page, "after") == "2"
+    # whoever it is shared with sees it, cannot change it, and runs nothing
+    other = visit(user="commander")
+    tab(other, "saved")
+    expect(other.locator(".saved-list li")).to_have_count(1)
+    expect(other.locator(".saved-list b")).to_have_text(EVIL)
+    expect(other.locator(".saved-list button")).to_have_count(1)
+    tab(page, "saved")
+    evil.get_by_role("button", name=re.compile("^取消共享")).click()
+    expect(evil).to_contain_text("未共享")
+    evil.get_by_role("button", name=re.compile("^删除")).click()
+    expect(rows).to_have_count(2)  # asked once more
+    evil.locator("[data-sure]").click()
+    expect(rows).to_have_count(1)
+    other.click("#reload")
+    expect(other.locator(".saved-list li")).to_have_count(0)
+    for one in (page, other):
+        assert one.evaluate("window.__owned") is None
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def download(page: Page, folder: Path) -> Path:
+    with page.expect_download(**SLOW) as caught:
+        page.click("#download")
+    path = folder / caught.value.suggested_filename
+    caught.value.save_as(path)
+    expect(page.locator("#export-note")).to_contain_text(path.name)
+    return path
+
+
+def test_files_open_in_excel_and_gis_with_the_rows_and_the_system_asked_for(
+    city: City, visit: Visit, tmp_path: Path
+) -> None:
+    page = visit()
+    pick(page, YUZHONG)
+    tab(page, "export")
+    page.select_option("#export-kind", "base_station")
+    page.select_option("#export-limit", "district")
+    page.select_option("#export-adcode", YUZHONG)
+    expected = set(city.facilities(YUZHONG, "base_station"))
+    sheet = openpyxl.load_workbook(download(page, tmp_path)).worksheets[0]
+    rows = list(sheet.iter_rows(values_only=True))
+    assert rows[0][:2] == ("设施编号", "名称")
+    assert {row[0] for row in rows[1:]} == expected
+    page.select_option("#export-format", "gpkg")
+    page.select_option("#export-crs", "EPSG:4546")
+    frame = gpd.read_file(download(page, tmp_path), layer="facilities")
+    assert frame.crs.to_epsg() == 4546
+    assert set(frame["facility_id"]) == expected
+    # by rectangle: what stands inside the district's box, which is more than the district
+    page.select_option("#export-limit", "bbox")
+    assert "bbox=106." in page.input_value("#export-address")
+    boxed = gpd.read_file(download(page, tmp_path), layer="facilities")
+    assert set(boxed["facility_id"]) > expected
+    page.select_option("#export-crs", "GCJ-02")
+    expect(page.locator("#error-format")).to_contain_text("GCJ-02")
+    page.select_option("#export-crs", "EPSG")
+    page.fill("#export-epsg", "2400")  # Beijing 1954
+    page.click("#download")
+    expect(page.locator("#error-export-crs")).not_to_be_empty()
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_before_the_change_of_2025_the_page_has_38_districts_and_keeps_what_was_chosen(
+    city: City, visit: Visit
+) -> None:
+    page = visit()
+    expect(page.locator("path[data-adcode]")).to_have_count(37)
+    pick(page, YUZHONG)
+    page.select_option("#when-kind", "past")
+    page.fill("#when-at", "2099-01-01T00:00:00")
+    page.click("#when button")
+    expect(page.locator("#error-at")).to_have_text("该时刻尚未到来。")
+    page.fill("#when-at", "2017-01-01T00:00:00")
+    page.evaluate("document.getElementById('when-at').removeAttribute('min')")
+    page.click("#when button")
+    expect(page.locator("#error-at")).not_to_have_text("该时刻尚未到来。")
+    expect(page.locator("#error-at")).not_to_be_empty()
+    page.fill("#when-at", "2025-10-01T08:00:00")
+    with answered(page) as found:
+        page.click("#when button")
+    expect(page.locator("#past")).to_be_visible()
+    expect(page.locator("path[data-adcode]")).to_have_count(38)
+    expect(page.locator("#past-time")).to_have_text("2025-10-01 08:00:00")
+    assert found["asked"]["adcodes"] == [YUZHONG]
+    assert found["asked"]["at"].startswith("2025-10-01T00:00:00")
+    tab(page, "export")
+    expect(page.locator("#error-collection")).to_contain_text("现在")
+    page.click("#language")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.locator("#past")).to_be_visible()
+    tab(page, "region")
+    expect(page.locator(f'input[name="adcode"][value="{YUZHONG}"]')).to_be_checked()
+    page.click("#past a")
+    expect(page.locator("path[data-adcode]")).to_have_count(37)
+
+
+def test_everything_is_reached_by_the_keyboard_and_fits_the_screen(
+    city: City, visit: Visit
+) -> None:
+    page = visit()
+    page.focus("#view-region")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#suppose")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    page.focus(f'input[name="adcode"][value="{NANAN}"]')
+    page.keyboard.press("Space")
+    page.wait_for_selector("#numbers[data-sequence]")
+    page.focus(f'path[data-adcode="{YUZHONG}"]')
+    page.keyboard.press("Enter")
+    expect(page.locator(f'input[name="adcode"][value="{YUZHONG}"]')).to_be_checked()
+    expect(page.locator("#numbers tr[data-adcode]")).to_have_count(2)
+    for name in ("region", "suppose", "saved", "export"):
+        tab(page, name)
+        wide = page.evaluate(
+            "() => [document.documentElement.scrollWidth > innerWidth,"
+            " document.documentElement.scrollHeight > innerHeight,"
+            " (e => e.scrollWidth > e.clientWidth)(document.querySelector('.scroll'))]"
+        )
+        assert wide == [False, False, False], name
+    nameless = page.evaluate(
+        "() => [...document.querySelectorAll('button, input, select, textarea, a')].filter("
+        "e => !e.closest('[hidden]') && e.type !== 'hidden' && !e.textContent.trim()"
+        " && !e.labels?.length && !e.getAttribute('aria-label')).map(e => e.outerHTML)"
+    )
+    assert nameless == []
+
+
+@pytest.mark.parametrize("user", ["commander", "planner", "admin"])
+def test_the_commanders_map_leads_here_and_back(city: City, visit: Visit, user: str) -> None:
+    page = visit("/", user)
+    page.click("#planner")
+    page.wait_for_selector("#region-form")
+    page.click("#commander")
+    page.wait_for_selector("#reasons")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_others_have_neither_the_link_nor_the_page(city: City, visit: Visit) -> None:
+    page = visit("/", "viewer")
+    expect(page.locator("#planner")).to_have_count(0)
+    for user, status in (("viewer", 403), ("field", 403), ("utility", 403), ("planner", 200)):
+        assert httpx.get(f"{city.url}/planner", headers=city.key(user)).status_code == status
+    anonymous = httpx.get(f"{city.url}/planner", headers={"Accept": "text/html"})
+    assert anonymous.status_code == 303
+    assert "/login?next=/planner" in anonymous.headers["location"]
+
+
+def test_a_session_renewed_elsewhere_and_one_that_ended(city: City, visit: Visit) -> None:
+    page = visit()
+    page.evaluate(
+        "document.cookie"
+    )  # the session cookie is not for scripts; renew it by signing in
+    second = page.context.new_page()
+    second.goto(f"{city.url}/login?next=/planner")
+    second.fill("input[name=username]", "planner")
+    second.fill("input[name=password]", city.credentials["planner"]["password"])
+    second.click("button[type=submit]")
+    second.wait_for_selector("body[data-sequence]")
+    pick(page, YUZHONG)  # with the token of the session before, then with the new one
+    assert figure(page, "area") > 0
+    page.context.clear_cookies()
+    page.check(f'input[name="adcode"][value="{NANAN}"]')
+    expect(page.locator("#connection")).to_be_visible()
+    expect(page.locator("#connection a")).to_have_attribute("href", re.compile("^/login"))
+    expect(page.locator("#error-region")).to_have_text("登录已失效，请重新登录。")
