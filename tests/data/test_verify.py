@@ -30,7 +30,15 @@ from tests.feeds import COMMANDER, INSIDE, NANAN, YUZHONG, ago, facility
 
 CHECKS = {
     *("order", "bodies", "orphans", "ledger", "log", "states", "counters", "deltas"),
-    *("checkpoints", "history", "placements", "placed by SQL", "submissions", "events"),
+    *(
+        "checkpoints",
+        "remembered",
+        "history",
+        "placements",
+        "placed by SQL",
+        "submissions",
+        "events",
+    ),
 }
 
 
