@@ -1,6 +1,7 @@
 """Who may call what: one row per route, nothing else decides. No row, no start.
 
-A row is a method, a path template, and the roles allowed (`OPEN` needs no credential). It also says
+A row is a method, a path template, the roles allowed (`OPEN` needs no credential), and what of the
+answer depends on the account's scope; docs/authorization.md is printed from it. It also says
 what the middleware must know before the body is read: how large that body may be, and whether the
 answer is a page for people, who are sent to sign in where programs get 401.
 """
@@ -22,6 +23,14 @@ IMPORT_BYTES_MAX = 200 * MIB
 FORM_BYTES_MAX = 64 * 1024
 ATTACHMENT_BYTES_MAX = 31 * MIB  # a file of 30 MiB and the form around it
 
+#: What of the answer depends on the account's districts and operators.
+NO_PLACE = "no place"  # nothing: it speaks of no place
+CITY_WIDE = "city"  # nothing: the same for everyone the role lets in
+DISTRICTS = "districts"  # rows and objects of the account's districts, and its own submissions
+OPERATORS = "operators"  # facilities of the account's operators
+OWN = "own"  # the account's own, and what its owner shared
+SCOPES = (NO_PLACE, CITY_WIDE, DISTRICTS, OPERATORS, OWN)
+
 OPEN: frozenset[str] | None = None
 ANY_ACCOUNT = frozenset(ROLES)
 
@@ -33,6 +42,7 @@ class Rule:
     method: str
     path: str
     roles: frozenset[str] | None
+    scope: str
     body_bytes_max: int = BODY_BYTES_MAX
     page: bool = False
     csrf_in_form: bool = False  # the handler checks it: a page without script can send no header
@@ -58,12 +68,15 @@ def rule(
     method: str,
     path: str,
     allowed: frozenset[str] | None,
+    scope: str,
     *,
     body: int = BODY_BYTES_MAX,
     page: bool = False,
     csrf_in_form: bool = False,
 ) -> Rule:
-    return Rule(method, path, allowed, body, page, csrf_in_form)
+    if scope not in SCOPES:
+        raise ValueError(f"{method} {path}: the scope is one of {', '.join(SCOPES)}")
+    return Rule(method, path, allowed, scope, body, page, csrf_in_form)
 
 
 READS_INCIDENTS = roles("viewer", "field", "planner", "commander", "admin")
@@ -85,87 +98,97 @@ OGC_PATHS = (
 
 POLICY: tuple[Rule, ...] = (
     # the service itself
-    rule("GET", "/health", OPEN),
-    rule("GET", "/ready", OPEN),
-    rule("GET", "/metrics", ANY_ACCOUNT),
-    rule("GET", "/static/{path:path}", OPEN),
-    rule("GET", "/ca.crt", OPEN),
-    rule("GET", "/docs", ANY_ACCOUNT, page=True),
-    rule("GET", "/openapi.json", ANY_ACCOUNT),
+    rule("GET", "/health", OPEN, NO_PLACE),
+    rule("GET", "/ready", OPEN, NO_PLACE),
+    rule("GET", "/metrics", ANY_ACCOUNT, NO_PLACE),
+    rule("GET", "/static/{path:path}", OPEN, NO_PLACE),
+    rule("GET", "/ca.crt", OPEN, NO_PLACE),
+    rule("GET", "/docs", ANY_ACCOUNT, NO_PLACE, page=True),
+    rule("GET", "/openapi.json", ANY_ACCOUNT, NO_PLACE),
     # who is asking
-    rule("POST", "/v1/token", OPEN, body=FORM_BYTES_MAX),
-    rule("GET", "/v1/session", ANY_ACCOUNT),
-    rule("GET", "/login", OPEN, page=True),
-    rule("POST", "/login", OPEN, body=FORM_BYTES_MAX, page=True),
-    rule("POST", "/logout", ANY_ACCOUNT, body=FORM_BYTES_MAX, csrf_in_form=True),
+    rule("POST", "/v1/token", OPEN, NO_PLACE, body=FORM_BYTES_MAX),
+    rule("GET", "/v1/session", ANY_ACCOUNT, NO_PLACE),
+    rule("GET", "/login", OPEN, NO_PLACE, page=True),
+    rule("POST", "/login", OPEN, NO_PLACE, body=FORM_BYTES_MAX, page=True),
+    rule("POST", "/logout", ANY_ACCOUNT, NO_PLACE, body=FORM_BYTES_MAX, csrf_in_form=True),
     # the situation
-    rule("GET", "/", ANY_ACCOUNT, page=True),
-    rule("GET", "/maps/{plan}", ANY_ACCOUNT, page=True),
-    rule("GET", "/planner", SUPPOSES, page=True),
-    rule("GET", "/field", SENDS_INCIDENTS, page=True),
-    rule("GET", "/field/districts.json", SENDS_INCIDENTS),
-    rule("GET", "/field/worker.js", SENDS_INCIDENTS),
-    rule("GET", "/v1/situation", ANY_ACCOUNT),
-    rule("GET", "/v1/situation/stream", ANY_ACCOUNT),
-    rule("GET", "/v1/districts", ANY_ACCOUNT),
-    rule("GET", "/v1/districts/{adcode}", ANY_ACCOUNT),
-    rule("GET", "/v1/history", ANY_ACCOUNT),
+    rule("GET", "/", ANY_ACCOUNT, CITY_WIDE, page=True),
+    rule("GET", "/maps/{plan}", ANY_ACCOUNT, CITY_WIDE, page=True),
+    rule("GET", "/planner", SUPPOSES, CITY_WIDE, page=True),
+    rule("GET", "/field", SENDS_INCIDENTS, NO_PLACE, page=True),
+    rule("GET", "/field/districts.json", SENDS_INCIDENTS, CITY_WIDE),
+    rule("GET", "/field/worker.js", SENDS_INCIDENTS, NO_PLACE),
+    rule("GET", "/v1/situation", ANY_ACCOUNT, CITY_WIDE),
+    rule("GET", "/v1/situation/stream", ANY_ACCOUNT, DISTRICTS),
+    rule("GET", "/v1/districts", ANY_ACCOUNT, CITY_WIDE),
+    rule("GET", "/v1/districts/{adcode}", ANY_ACCOUNT, CITY_WIDE),
+    rule("GET", "/v1/history", ANY_ACCOUNT, CITY_WIDE),
     # asking about regions
-    rule("POST", "/v1/regions/query", ANY_ACCOUNT, body=4 * MIB),
-    rule("POST", "/v1/scenarios/evaluate", SUPPOSES, body=4 * MIB),
-    rule("POST", "/v1/scenarios", SUPPOSES, body=4 * MIB),
-    rule("GET", "/v1/scenarios", READS_SCENARIOS),
-    rule("GET", "/v1/scenarios/compare", SUPPOSES),
-    rule("GET", "/v1/scenarios/{scenario_id}", READS_SCENARIOS),
-    rule("PATCH", "/v1/scenarios/{scenario_id}", SUPPOSES, body=MIB),
-    rule("DELETE", "/v1/scenarios/{scenario_id}", SUPPOSES),
+    rule("POST", "/v1/regions/query", ANY_ACCOUNT, DISTRICTS, body=4 * MIB),
+    rule("POST", "/v1/scenarios/evaluate", SUPPOSES, CITY_WIDE, body=4 * MIB),
+    rule("POST", "/v1/scenarios", SUPPOSES, OWN, body=4 * MIB),
+    rule("GET", "/v1/scenarios", READS_SCENARIOS, OWN),
+    rule("GET", "/v1/scenarios/compare", SUPPOSES, OWN),
+    rule("GET", "/v1/scenarios/{scenario_id}", READS_SCENARIOS, OWN),
+    rule("PATCH", "/v1/scenarios/{scenario_id}", SUPPOSES, OWN, body=MIB),
+    rule("DELETE", "/v1/scenarios/{scenario_id}", SUPPOSES, OWN),
     # the inventory
-    rule("POST", "/v1/facilities/import", roles("planner", "admin"), body=IMPORT_BYTES_MAX),
-    rule("GET", "/v1/facilities/template", roles("planner", "admin")),
+    rule(
+        "POST", "/v1/facilities/import", roles("planner", "admin"), CITY_WIDE, body=IMPORT_BYTES_MAX
+    ),
+    rule("GET", "/v1/facilities/template", roles("planner", "admin"), NO_PLACE),
     # what operators report
-    rule("POST", "/v1/status", roles("utility"), body=STATUS_BYTES_MAX),
-    rule("POST", "/v1/outages", roles("utility"), body=MIB),
-    rule("GET", "/v1/outages", ANY_ACCOUNT),
-    rule("POST", "/v1/returns", roles("utility")),
-    rule("GET", "/v1/returns", roles("utility", "planner", "commander", "admin")),
-    rule("POST", "/v1/heartbeats", roles("utility"), body=MIB),
+    rule("POST", "/v1/status", roles("utility"), OPERATORS, body=STATUS_BYTES_MAX),
+    rule("POST", "/v1/outages", roles("utility"), OPERATORS, body=MIB),
+    rule("GET", "/v1/outages", ANY_ACCOUNT, DISTRICTS),
+    rule("POST", "/v1/returns", roles("utility"), OPERATORS),
+    rule("GET", "/v1/returns", roles("utility", "planner", "commander", "admin"), OPERATORS),
+    rule("POST", "/v1/heartbeats", roles("utility"), OPERATORS, body=MIB),
     # incidents and what a commander declares
-    rule("POST", "/v1/incidents", roles("field", "commander"), body=MIB),
-    rule("POST", "/v1/incidents/import", SENDS_INCIDENTS, body=IMPORT_BYTES_MAX),
-    rule("GET", "/v1/incidents/import/template", SENDS_INCIDENTS),
-    rule("GET", "/v1/incidents", READS_INCIDENTS),
-    rule("GET", "/v1/incidents/{incident_id}", READS_INCIDENTS),
-    rule("GET", "/v1/incidents/{incident_id}/history", KNOWS_INCIDENTS),
-    rule("POST", "/v1/incidents/{incident_id}/merge", roles("commander"), body=MIB),
-    rule("POST", "/v1/incidents/{incident_id}/unmerge", roles("commander"), body=MIB),
-    rule("POST", "/v1/incidents/{incident_id}/distinct", SENDS_INCIDENTS, body=MIB),
-    rule("PATCH", "/v1/incidents/{incident_id}", roles("field", "commander"), body=MIB),
+    rule("POST", "/v1/incidents", roles("field", "commander"), DISTRICTS, body=MIB),
+    rule("POST", "/v1/incidents/import", SENDS_INCIDENTS, DISTRICTS, body=IMPORT_BYTES_MAX),
+    rule("GET", "/v1/incidents/import/template", SENDS_INCIDENTS, NO_PLACE),
+    rule("GET", "/v1/incidents", READS_INCIDENTS, DISTRICTS),
+    rule("GET", "/v1/incidents/{incident_id}", READS_INCIDENTS, DISTRICTS),
+    rule("GET", "/v1/incidents/{incident_id}/history", KNOWS_INCIDENTS, DISTRICTS),
+    rule("POST", "/v1/incidents/{incident_id}/merge", roles("commander"), DISTRICTS, body=MIB),
+    rule("POST", "/v1/incidents/{incident_id}/unmerge", roles("commander"), DISTRICTS, body=MIB),
+    rule("POST", "/v1/incidents/{incident_id}/distinct", SENDS_INCIDENTS, DISTRICTS, body=MIB),
+    rule("PATCH", "/v1/incidents/{incident_id}", roles("field", "commander"), DISTRICTS, body=MIB),
     rule(
         "POST",
         "/v1/incidents/{incident_id}/attachments",
         roles("field", "commander"),
+        DISTRICTS,
         body=ATTACHMENT_BYTES_MAX,
     ),
-    rule("GET", "/v1/incidents/{incident_id}/attachments", READS_INCIDENTS),
-    rule("GET", "/v1/incidents/{incident_id}/attachments/{attachment_id}", READS_INCIDENTS),
+    rule("GET", "/v1/incidents/{incident_id}/attachments", READS_INCIDENTS, DISTRICTS),
     rule(
-        "GET", "/v1/incidents/{incident_id}/attachments/{attachment_id}/original", READS_INCIDENTS
+        "GET", "/v1/incidents/{incident_id}/attachments/{attachment_id}", READS_INCIDENTS, DISTRICTS
     ),
-    rule("GET", "/v1/hotline/{order_number}", KNOWS_INCIDENTS),
-    rule("POST", "/v1/hotline/{order_number}/told", roles("field", "commander"), body=MIB),
-    rule("PUT", "/v1/plans/{plan}/facts", roles("commander"), body=MIB),
+    rule(
+        "GET",
+        "/v1/incidents/{incident_id}/attachments/{attachment_id}/original",
+        READS_INCIDENTS,
+        DISTRICTS,
+    ),
+    rule("GET", "/v1/hotline/{order_number}", KNOWS_INCIDENTS, DISTRICTS),
+    rule(
+        "POST", "/v1/hotline/{order_number}/told", roles("field", "commander"), DISTRICTS, body=MIB
+    ),
+    rule("PUT", "/v1/plans/{plan}/facts", roles("commander"), CITY_WIDE, body=MIB),
     # Cursor on Target, and where teams are
-    rule("GET", "/v1/cot/incidents.xml", READS_INCIDENTS),
-    rule("POST", "/v1/cot", SENDS_INCIDENTS, body=MIB),
-    rule("GET", "/v1/teams", READS_INCIDENTS),
+    rule("GET", "/v1/cot/incidents.xml", READS_INCIDENTS, DISTRICTS),
+    rule("POST", "/v1/cot", SENDS_INCIDENTS, DISTRICTS, body=MIB),
+    rule("GET", "/v1/teams", READS_INCIDENTS, DISTRICTS),
     # OGC API: tipg's routes
-    *(rule("GET", f"/ogc{path}", ANY_ACCOUNT, page=True) for path in OGC_PATHS),
-    rule("GET", "/v1/export/{collection}.{format}", ANY_ACCOUNT),
-    rule("GET", "/tiles/facilities/{z}/{x}/{y}.mvt", ANY_ACCOUNT),
+    *(rule("GET", f"/ogc{path}", ANY_ACCOUNT, DISTRICTS, page=True) for path in OGC_PATHS),
+    rule("GET", "/v1/export/{collection}.{format}", ANY_ACCOUNT, DISTRICTS),
+    rule("GET", "/tiles/facilities/{z}/{x}/{y}.mvt", ANY_ACCOUNT, DISTRICTS),
     # the rules
-    rule("GET", "/v1/plans", ANY_ACCOUNT),
-    rule("GET", "/v1/plans/{plan}", ANY_ACCOUNT),
-    rule("POST", "/v1/plans/{plan}/assess", ANY_ACCOUNT, body=MIB),
+    rule("GET", "/v1/plans", ANY_ACCOUNT, NO_PLACE),
+    rule("GET", "/v1/plans/{plan}", ANY_ACCOUNT, NO_PLACE),
+    rule("POST", "/v1/plans/{plan}/assess", ANY_ACCOUNT, NO_PLACE, body=MIB),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,8 +13,9 @@ import pytest
 from fastapi import APIRouter, FastAPI
 
 from api.app import create_app
+from api.authorization import authorization_table
 from api.deps import Configuration
-from api.policy import ANY_ACCOUNT, OPEN, POLICY, PolicyTable, Rule, roles, rule
+from api.policy import ANY_ACCOUNT, NO_PLACE, OPEN, POLICY, PolicyTable, Rule, roles, rule
 from api.routes import ROUTERS
 from api.routing import make_router, served_routes
 from data.api_keys import NARROWER
@@ -112,13 +114,13 @@ def test_a_route_without_a_row_stops_the_start(configuration: Configuration) -> 
 
 def test_a_row_without_a_route_stops_the_start(configuration: Configuration) -> None:
     with pytest.raises(RuntimeError, match="no route for the policy row GET /v1/unbuilt"):
-        create_app(configuration, policy=(*POLICY, rule("GET", "/v1/unbuilt", ANY_ACCOUNT)))
+        create_app(configuration, policy=(*POLICY, rule("GET", "/v1/unbuilt", ANY_ACCOUNT, NO_PLACE)))
 
 
 def test_a_route_without_the_police_stops_the_start(configuration: Configuration) -> None:
     extra = APIRouter()
     extra.add_api_route("/v1/plain", lambda: None, methods=["GET"])
-    policy = (*POLICY, rule("GET", "/v1/plain", ANY_ACCOUNT))
+    policy = (*POLICY, rule("GET", "/v1/plain", ANY_ACCOUNT, NO_PLACE))
     with pytest.raises(RuntimeError, match="/v1/plain is not made by"):
         create_app(configuration, routers=(*ROUTERS, extra), policy=policy)
 
@@ -138,9 +140,9 @@ def test_a_role_that_does_not_exist_cannot_be_allowed() -> None:
 def test_an_exact_path_wins_over_a_template_and_methods_add_up() -> None:
     table = PolicyTable(
         [
-            rule("GET", "/a/{id}", ANY_ACCOUNT),
-            rule("GET", "/a/template", roles("planner")),
-            rule("PATCH", "/a/{id}", roles("admin")),
+            rule("GET", "/a/{id}", ANY_ACCOUNT, NO_PLACE),
+            rule("GET", "/a/template", roles("planner"), NO_PLACE),
+            rule("PATCH", "/a/{id}", roles("admin"), NO_PLACE),
         ]
     )
     exact = table.match("GET", "/a/template")
@@ -195,3 +197,16 @@ def test_the_limit_itself_is_let_through(client: httpx.Client, key: Key) -> None
     body = b"{}" + b" " * (2**20 - 2)
     url = "/v1/plans/special-equipment-2023/assess"
     assert client.post(url, content=body, headers=key("viewer")).status_code == 200
+
+
+def test_the_printed_table_is_the_policy(app: FastAPI) -> None:
+    """`python -m api.authorization > docs/authorization.md` after a change."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "authorization.md"
+    assert page.read_text(encoding="utf-8") == authorization_table()
+    for method, path in served_routes(app.routes):
+        assert f"| {method} | `{path}` |" in authorization_table()
+
+
+def test_a_row_without_a_scope_is_none() -> None:
+    with pytest.raises(ValueError, match="the scope is one of"):
+        rule("GET", "/x", ANY_ACCOUNT, "")

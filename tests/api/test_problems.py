@@ -19,7 +19,7 @@ from sqlalchemy import text
 from api.app import create_app
 from api.deps import At, Configuration, LangDep, ServicesDep
 from api.language import parse_at, preferred
-from api.policy import ANY_ACCOUNT, POLICY, rule
+from api.policy import ANY_ACCOUNT, NO_PLACE, POLICY, rule
 from api.routes import ROUTERS
 from api.routing import make_router
 from data.accounts import Account
@@ -118,7 +118,7 @@ def app(database_url: str) -> FastAPI:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("YUTU_DATABASE_STATEMENT_TIMEOUT_MS", "1000")
         configuration = Configuration.load(database_url)
-    rows = tuple(rule(method, path, ANY_ACCOUNT) for method, path in ROWS)
+    rows = tuple(rule(method, path, ANY_ACCOUNT, NO_PLACE) for method, path in ROWS)
     return create_app(configuration, routers=(*ROUTERS, router), policy=(*POLICY, *rows))
 
 
