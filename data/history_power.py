@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from data.history_points import IN_SPAN, Point, Steps
 from data.power import (
     Interval,
+    Member,
     Told,
     covered_hours,
     earlier_supplies,
@@ -127,8 +128,8 @@ class PowerHistory:
         self._outages: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._reached, self._last = 0, own[0].at
         #: Facility → outage → when it counts only through that; and which facilities each concerns.
-        self._covers: dict[str, dict[str, list[Interval]]] = defaultdict(dict)
-        self._concerned: dict[str, set[str]] = {}
+        self._covers: dict[Member, dict[str, list[Interval]]] = defaultdict(dict)
+        self._concerned: dict[str, set[Member]] = {}
         self._reported: dict[str, list[Loss]] = {}
 
     def at(self, number: int, silent: frozenset[str]) -> PowerAt:
@@ -146,7 +147,7 @@ class PowerHistory:
             moved.add(facility_id)
         for facility_id in moved | self._ahead:
             self._look_again(facility_id, point.at, before, after)
-        self._know(silent, point.at, moved | self._covers.keys(), anew)
+        self._know(silent, point.at, moved | {facility_id for facility_id, _ in self._covers}, anew)
         losses = [one for own in self._own.values() for one in own]
         losses += [one for own in self._reported.values() for one in own]
         return PowerAt(
@@ -188,12 +189,13 @@ class PowerHistory:
         for name in fresh:
             outage = outage_known(self._outages[name])
             covers = covered_hours([outage], self._members, point.at)
-            moved |= covers.keys() | self._concerned.get(name, set())
-            for facility_id in self._concerned.get(name, set()) - covers.keys():
-                del self._covers[facility_id][name]
-            for facility_id, hours in covers.items():
-                self._covers[facility_id][name] = hours
+            gone = self._concerned.get(name, set()) - covers.keys()
+            for member in gone:
+                del self._covers[member][name]
+            for member, hours in covers.items():
+                self._covers[member][name] = hours
             self._concerned[name] = set(covers)
+            moved |= {facility_id for facility_id, _ in gone | covers.keys()}
             before += self._reported.get(name, [])
             self._reported[name] = reported_losses([outage], point.at)
             after += self._reported[name]
@@ -237,26 +239,36 @@ class PowerHistory:
                 sums[0] += row.load_kw
                 sums[2] += row.customers
 
-    def _hours_covered(self, facility_id: str) -> list[Interval]:
-        return [hours for own in self._covers.get(facility_id, {}).values() for hours in own]
+    def _hours_covered(self, version: Any) -> list[Interval]:
+        """As `data.power.hours_of`, over all outages."""
+        members: tuple[Member, ...] = (
+            (version.facility_id, None),
+            (version.facility_id, version.version),
+        )
+        return [
+            hours
+            for member in members
+            for own in self._covers.get(member, {}).values()
+            for hours in own
+        ]
 
     def _look_again(
         self, facility_id: str, now: datetime, before: list[Loss], after: list[Loss]
     ) -> None:
-        told, covers = self._told.get(facility_id, []), self._hours_covered(facility_id)
-        found = [
-            one
-            for row in self._rows.get(facility_id, ())
-            for one in own_losses(row, told, covers, now)
-        ]
+        told = self._told.get(facility_id, [])
+        found: list[Loss] = []
+        # what a clock ahead of ours has said holds at once, and moves until ours has come there
+        ahead = any(instant > now for instant, _, _ in told)
+        for row in self._rows.get(facility_id, ()):
+            covers = self._hours_covered(row)
+            found += own_losses(row, told, covers, now)
+            ahead = ahead or any(
+                start > now or (end is not None and end > now) for start, end in covers
+            )
         before += self._own.pop(facility_id, [])
         if found:
             self._own[facility_id] = found
         after += found
-        # what a clock ahead of ours has said holds at once, and moves until ours has come there
-        ahead = any(t > now for t, _, _ in told) or any(
-            start > now or (end is not None and end > now) for start, end in covers
-        )
         (self._ahead.add if ahead else self._ahead.discard)(facility_id)
 
     def _know(
@@ -266,11 +278,11 @@ class PowerHistory:
         everyone = anew or silent != self._silent
         self._silent = silent
         for facility_id in self._rows if everyone else moved:
-            told, covers = self._told.get(facility_id, []), self._hours_covered(facility_id)
+            told = self._told.get(facility_id, [])
             for row in self._rows.get(facility_id, ()):
                 if row.ended:
                     continue
-                unknown = is_unknown(row, told, covers, now, silent)
+                unknown = is_unknown(row, told, self._hours_covered(row), now, silent)
                 key = (row.pk, row.version)
                 change = int(unknown) - int(self._unknown.get(key, False))
                 self._unknown[key] = unknown

@@ -18,6 +18,8 @@ from geo.power import Loss, Supply, down_intervals, minus
 from geo.power_event import Earlier, Supplies
 
 Interval = tuple[datetime, datetime | None]
+#: A facility's id with the number of a version, or None for all of them.
+Member = tuple[str, int | None]
 #: observed_at, state, event_id.
 Told = tuple[datetime, str, str]
 
@@ -83,7 +85,7 @@ ORDER BY f.facility_id, f.version
 _INSIDE = (
     _FACILITIES
     + """
-SELECT o.outage_id, o.revision, f.facility_id FROM outage o
+SELECT o.outage_id, o.revision, f.facility_id, f.version FROM outage o
 JOIN supply f ON ST_Dimension(o.geom) = 2 AND ST_Intersects(o.geom, f.geom)
 WHERE (o.outage_id, o.revision) IN (SELECT * FROM unnest(
     CAST(:ids AS text[]), CAST(:revisions AS int[])))
@@ -144,7 +146,7 @@ def power_known(
     supply: dict[tuple[str | None, bool], Supply] = defaultdict(Supply)
     losses = reported_losses(outages, now)
     for r in rows:
-        covers = covered.get(r.facility_id, [])
+        covers = hours_of(covered, r)
         told = observed.get(r.facility_id, [])
         losses += own_losses(r, told, covers, now)
         if r.ended:
@@ -301,9 +303,10 @@ def _revisions(
 
 def inside_areas(
     connection: Connection, revisions: Sequence[Mapping[str, Any]], in_force: Mapping[str, Any]
-) -> dict[tuple[str, int], set[str]]:
-    """(outage_id, revision) → the supply facilities inside its area. `in_force`: as above."""
-    members: dict[tuple[str, int], set[str]] = defaultdict(set)
+) -> dict[tuple[str, int], set[Member]]:
+    """(outage_id, revision) → the versions of supply facilities that stand inside its area: one
+    that was moved is inside only where it stood. `in_force`: as above."""
+    members: dict[tuple[str, int], set[Member]] = defaultdict(set)
     if not revisions:
         return members
     inside = connection.execute(
@@ -314,22 +317,28 @@ def inside_areas(
             "revisions": [one["revision"] for one in revisions],
         },
     )
-    for outage_id, revision, facility_id in inside:
-        members[outage_id, revision].add(facility_id)
+    for outage_id, revision, facility_id, version in inside:
+        members[outage_id, revision].add((facility_id, version))
     return members
 
 
 def covered_hours(
     outages: Sequence[Mapping[str, Any]],
-    members: Mapping[tuple[str, int], set[str]],
+    members: Mapping[tuple[str, int], set[Member]],
     now: datetime,
-) -> dict[str, list[Interval]]:
+) -> dict[Member, list[Interval]]:
     """Facilities that a reported outage names or contains (`members`), with the hours it does."""
-    covered: dict[str, list[Interval]] = defaultdict(list)
+    covered: dict[Member, list[Interval]] = defaultdict(list)
     for outage in outages:
         begin = outage["started_at"] if outage["planned"] else min(outage["started_at"], now)
         for one, start, end in _revisions(outage, begin):
-            inside = members.get((one["outage_id"], one["revision"]), set())
-            for facility_id in inside | set(one["facility_ids"]):
-                covered[facility_id].append((start, end))
+            named: set[Member] = {(facility_id, None) for facility_id in one["facility_ids"]}
+            for member in named | members.get((one["outage_id"], one["revision"]), set()):
+                covered[member].append((start, end))
     return covered
+
+
+def hours_of(covered: Mapping[Member, Sequence[Interval]], version: Any) -> list[Interval]:
+    """The hours in which a version of a facility counts only through outages."""
+    named = covered.get((version.facility_id, None), ())
+    return [*named, *covered.get((version.facility_id, version.version), ())]

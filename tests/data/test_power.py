@@ -352,3 +352,22 @@ def test_a_planned_outage_to_come_restores_nothing_before_it_begins(engine: Engi
     outage(engine, "P", 2, load_shed_kw=0, planned=True, facility_ids=["S0"], started_at=ago(minutes=9))  # fmt: skip
     found = power(engine)
     assert (shed_mw(found["current"]), shed_mw(found)) == (0, 30)
+
+
+def test_a_substation_that_was_moved_is_inside_an_outage_only_where_it_stands(
+    engine: Engine,
+) -> None:
+    load_facilities(
+        engine, [substation("S0", NANAN), substation("S1", YUZHONG), substation("S2", NANAN)]
+    )
+    lon, lat = INSIDE[NANAN]
+    ring = [[lon - 0.01, lat - 0.01], [lon + 0.01, lat - 0.01], [lon, lat + 0.01], [lon - 0.01, lat - 0.01]]  # fmt: skip
+    report(engine, ("S0", "down", ago(minutes=60)))
+    properties = {"outage_id": "O", "revision": 1, "load_shed_kw": 1_000, "customers_out": 0,
+                  "started_at": ago(minutes=90), "cause": "wind", "planned": False, "main_grid": True}  # fmt: skip
+    polygon = {"type": "Polygon", "coordinates": [ring]}
+    area = {"type": "Feature", "geometry": polygon, "properties": properties}
+    store_outage(engine, area, body=orjson.dumps(area), account="grid", crs="WGS84")
+    assert shed_mw(power(engine)["current"]) == 1, "it counts through the outage alone"
+    load_facilities(engine, [substation("S0", YUZHONG)])
+    assert shed_mw(power(engine)["current"]) == 31, "it is down where the outage does not reach"
