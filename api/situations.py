@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 
 from data.builder import await_notice
-from data.database import libpq_url, reading
+from data.database import CITY, libpq_url, reading
 
 POLL_S = 1.0
 QUEUE_EVENTS = 500
@@ -91,7 +91,8 @@ class Situations:
 
     def stop(self) -> None:
         self.end_streams()
-        self._thread.join(timeout=3)
+        if self._thread.ident is not None:  # not where the start-up failed before it
+            self._thread.join(timeout=3)
 
     def end_streams(self) -> None:
         """End every stream, and have none begin: the process stops. Safe in a signal handler."""
@@ -125,10 +126,11 @@ class Situations:
     def leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)
 
-    def replay(self, after_sequence: int | None) -> list[Event]:
+    def replay(self, after_sequence: int | None, districts: Sequence[str] = CITY) -> list[Event]:
         """Events a client has missed since a sequence, the newest of too many; else the newest
-        situation alone. The last situation is always among them."""
-        with reading(self._engine) as connection:
+        situation alone. The last situation is always among them; incidents are those of
+        `districts`."""
+        with reading(self._engine, districts) as connection:
             newest = _events(connection, "kind = 'situation' ORDER BY id DESC LIMIT 1", {})
             if after_sequence is None:
                 return newest

@@ -76,8 +76,9 @@ export class DistrictCard {
   }
 
   area(share) {
-    if (typeof share.all !== "number" || share.all === share.any) return percent(share.any);
-    return this.say("area_any_all", { any: percent(share.any), all: percent(share.all) });
+    const all = share.all === share.any ? null : share.all;
+    const said = typeof all === "number" ? this.say("area_any_all", { any: percent(share.any), all: percent(all) }) : percent(share.any);
+    return share.method === "sampled" ? `≈ ${said}` : said; // within 0.1 point, exact in the background
   }
 
   supply(district) {
