@@ -28,6 +28,7 @@ from data.settings import PathsSettings
 from geo.errors import Fault, InvalidInput, NotAllowed
 
 ROWS_SHOWN = 50
+ROWS_TOLD_MIN = 200
 SENDS = ("field", "commander")
 
 
@@ -40,8 +41,12 @@ def incidents_command(
             dir_okay=False,
         ),
     ] = None,
-    plan: Annotated[str | None, typer.Option(help="Of rows that do not say one.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Of rows that do not say one.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="Of rows that do not say one: its id or name.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Of rows that do not say one, as elevator.")
+    ] = None,
     crs: Annotated[
         str | None, typer.Option(help="WGS84, CGCS2000, GCJ-02, BD-09 or EPSG:<n>.")
     ] = None,
@@ -129,6 +134,8 @@ class _Step:
 
     def __call__(self, stage: str, done: int, of: int) -> None:
         now = time.monotonic()
+        if of < ROWS_TOLD_MIN:
+            return
         if now - self._begun > 1 and now - self._told > 0.2:
             self._told, self._any = now, True
             typer.echo(f"\r{stage}: {done} of {of} rows\x1b[K", err=True, nl=False)
@@ -157,6 +164,9 @@ def _tell(receipt: ImportReceipt, lang: str, as_json: bool) -> None:
         typer.echo(json.dumps(told, ensure_ascii=False))
         return
     for one in receipt.incidents[:ROWS_SHOWN]:
+        if one["status"] == "conflict":
+            typer.echo(f"{one['row']:>6}  {one['incident_id']}  conflict")
+            continue
         place = one.get("adcode") or "-"
         level = one.get("level") or "-"
         near = len(one.get("probable_duplicates", ()))

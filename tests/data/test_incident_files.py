@@ -494,6 +494,30 @@ def _whole(broken: dict[str, Path], name: str) -> Path:
     return broken[f"cut_{name}"].parent / "whole" / name
 
 
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        (
+            "事发时间,设备类型,预案,描述\n2026-11-21 08:30,电梯,特种设备,困人\n2026-11-21 08:40,电",
+            True,
+        ),
+        ("事发时间,设备类型,预案,描述\r2026-11-21 08:30,电梯,特种设备", True),
+        ("事发时间;设备类型;预案;描述\n2026-11-21 08:30;电梯;特种设备", True),
+        ("事发时间,设备类型,预案,描述\n2026-11-21 08:30,电梯,特种设备\n", False),
+        ("事发时间,设备类型,预案,描述\n2026-11-21 08:30,电梯,特种设备,困", False),
+        ('事发时间,设备类型,预案,描述\n2026-11-21 08:30,电梯,特种设备,"困\n人"', False),
+        ("事发时间,设备类型,预案,描述\n2026-11-21 08:30,电梯,特种设备,困人\n  ", False),
+    ],
+)
+def test_a_table_cut_off_within_its_last_row_does_not_say_half_of_it(tmp_path, text, broken):
+    rows = read(text_file(tmp_path, text)).rows
+    assert ([fault.reason for fault in rows[-1].faults] != []) is broken
+    if broken:
+        assert rows[-1].body is None
+        assert any("breaks off" in fault.reason for fault in rows[-1].faults)
+        assert all(row.body for row in rows[:-1])
+
+
 def test_too_many_rows_are_refused_by_the_published_limit(tmp_path):
     line = "2026-11-21 08:30,电梯,特种设备\n"
     path = text_file(tmp_path, "事发时间,设备类型,预案\n" + line * 11)
