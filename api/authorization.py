@@ -16,7 +16,7 @@ Printed from `api/policy.py` by `python -m api.authorization`; do not edit. What
 refused to everyone, and a route without a row stops the start.
 
 - ● the role may; · the role may not (403); "open" needs no credential. All else is 401 without one.
-- *of the scope* says what of the answer depends on the districts and operators of the account or key.
+- *of the scope* says what of the answer depends on the districts and operators of account or key.
   - districts: only what lies in them, and what the account submitted itself. Another district's
     object is answered as if it did not exist, to the byte.
   - city: the same for every account the role lets in.

@@ -84,7 +84,7 @@ async def stream(request: Request, services: ServicesDep, account: Caller) -> Re
     listener = Listener(asyncio.get_running_loop())
     situations.listen(listener)
     try:
-        replayed = await run_in_threadpool(situations.replay, after)
+        replayed = await run_in_threadpool(situations.replay, after, account.districts)
     except BaseException:
         situations.leave(listener)
         raise
