@@ -13,6 +13,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import orjson
+from pydantic import Field
 from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
@@ -21,17 +22,25 @@ from data.database import Write, reading, writing
 from data.incidents import READS_REPORTERS, set_reader
 from data.photo import DECODERS, DISPLAY_TYPE, SUFFIXES, DisplayCopy, display_copy, sniff
 from data.scratch import scratch_folder
-from geo.errors import Conflict, Fault, InvalidInput, NotAllowed, NotFound, TooLarge
+from data.settings import Settings
+from geo.errors import Conflict, Fault, InvalidInput, NotAllowed, NotFound, TooLarge, TooMany
 
 FILE_BYTES_MAX = 30 * 2**20
 NAME_CHARACTERS_MAX = 200
 FOLDER = "attachments"
+QUOTA_RETRY_AFTER_S = 3600
 
 _COLUMNS = (
     "a.attachment_id, a.incident_id, a.account, a.file_name, a.media_type, a.sha256, a.bytes,"
     " a.width_px, a.height_px, a.display_sha256, b.opened_at"
 )
 _FROM = "attachment a JOIN batch b ON b.id = a.batch_id"
+
+
+class AttachmentSettings(Settings):
+    """`attachment_mib_per_day`: what one account may send in files in 24 hours, in MiB."""
+
+    attachment_mib_per_day: int = Field(2_048, ge=1, le=1_048_576)
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,11 @@ def insert_attachment(
     file_name: str,
     account: Account,
 ) -> bool:
-    """Whether the attachment is new. Its file must be kept already."""
+    """Whether the attachment is new. Its file must be kept already.
+
+    Raises TooMany when the account sent more than its day's share.
+    """
+    _require_share(write.connection, account, len(file.body))
     shown = file.shown
     added = write.connection.execute(
         text(
@@ -219,6 +232,25 @@ def attached_file(
         raise NotFound("a document has no copy to show; read the original")
     body = blobs.get(bytes(row.display_sha256))
     return AttachedFile(body, DISPLAY_TYPE, f"{attachment_id}.jpg")
+
+
+def _require_share(connection: Connection, account: Account, size: int) -> None:
+    """Of what the account sent in the last 24 hours; its submissions wait for each other here."""
+    share = AttachmentSettings.load().attachment_mib_per_day * 2**20
+    key = {"account": account.username, "lock": f"attachments of {account.username}"}
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))"), key)
+    sent = connection.execute(
+        text(
+            f"SELECT coalesce(sum(a.bytes), 0) FROM {_FROM}"
+            " WHERE a.account = :account AND b.opened_at > now() - interval '24 hours'"
+        ),
+        key,
+    ).scalar_one()
+    if sent + size > share:
+        raise TooMany(
+            f"more than {share // 2**20} MiB of files in 24 hours; send it again later",
+            QUOTA_RETRY_AFTER_S,
+        )
 
 
 def _require_incident(connection: Connection, incident_id: UUID) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from api.app import create_app
 from api.deps import Configuration
 from data.accounts import first_run
+from data.attachments import AttachmentSettings
 from data.database import app_engine, owner_engine
 from data.default_divisions import ensure_default_divisions
 from data.demo import load_demo
@@ -48,6 +49,7 @@ SETTINGS: tuple[type[Settings], ...] = (
     DemoSettings,
     SituationSettings,
     AdmissionSettings,
+    AttachmentSettings,
     IncidentSettings,
     ParseSettings,
 )

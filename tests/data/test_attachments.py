@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -24,7 +25,7 @@ from data.incident_submission import store_incident
 from data.incidents import set_reader
 from data.photo import display_copy, sniff
 from data.rulepacks import load_packs
-from geo.errors import Conflict, InvalidInput, NotAllowed, NotFound, TooLarge, Unavailable
+from geo.errors import Conflict, InvalidInput, NotAllowed, NotFound, TooLarge, TooMany, Unavailable
 from tests.feeds import (
     COMMANDER,
     FIELD,
@@ -318,3 +319,44 @@ def test_the_file_and_its_folder_are_flushed_before_the_name_counts(
     assert {str(tmp_path), str(tmp_path / "attachments")} <= set(flushed)
     assert [one.name for one in path.parent.iterdir()] == [path.name]
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_account_has_its_share_of_a_day_and_no_more(
+    app: Engine, blobs: BlobFolder, monkeypatch: pytest.MonkeyPatch, incident_id: UUID
+) -> None:
+    """Also for files sent at once; what was refused left nothing, and others have theirs."""
+    monkeypatch.setenv("YUTU_ATTACHMENT_MIB_PER_DAY", "1")
+    bodies = [b"%PDF-1.7\n" + bytes([i]) * 300_000 for i in range(6)]
+
+    def send(body: bytes) -> str:
+        try:
+            return store_attachment(
+                app,
+                blobs,
+                incident_id,
+                uuid4(),
+                body,
+                file_name="a.pdf",
+                account=FIELD_COLLEAGUE,
+            ).status
+        except TooMany:
+            return "too many"
+
+    with ThreadPoolExecutor(6) as pool:
+        statuses = sorted(pool.map(send, bodies))
+    assert statuses == ["created"] * 3 + ["too many"] * 3
+    with reading(app) as connection:
+        assert (
+            connection.execute(
+                text("SELECT count(*) FROM attachment WHERE incident_id = :id"), {"id": incident_id}
+            ).scalar_one()
+            == 3
+        )
+        count = "SELECT count(*) FROM batch WHERE account = :a AND channel = 'attachment'"
+        key = {"a": FIELD_COLLEAGUE.username}
+        assert connection.execute(text(count), key).scalar_one() == 3
+    store_attachment(
+        app, blobs, incident_id, uuid4(), bodies[0], file_name="a.pdf", account=COMMANDER
+    )
+    monkeypatch.setenv("YUTU_ATTACHMENT_MIB_PER_DAY", "2")
+    assert send(bodies[5]) == "created"
