@@ -37,6 +37,8 @@ SOCKET_PORT = 5432  # only a part of the socket's file name; no TCP port is open
 SOCKET_BYTES_MAX = 107
 START_S = 600  # crash recovery of a full WAL may take minutes
 LOG_BYTES_MAX = 20 * 2**20
+#: Whoever may enter the socket's folder; the second line is for base backups.
+LET_IN = "local all all trust\nlocal replication all trust\n"
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +99,10 @@ class Cluster:
         """Whether this process is the one that stops the server."""
         return self._owner is not None
 
+    def run(self, program: str, *arguments: str, failure: str) -> None:
+        """Run one of PostgreSQL's programs as the user the server runs as. Raises Unavailable."""
+        self._run([str(self._program(program)), *arguments], failure)
+
     # -- starting ------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -148,7 +154,7 @@ class Cluster:
         command += ["--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"]
         command += ["--auth-local=trust", "--auth-host=reject"]
         self._run(command, "initdb failed")
-        (draft / "pg_hba.conf").write_text("local all all trust\n", encoding="utf-8")
+        (draft / "pg_hba.conf").write_text(LET_IN, encoding="utf-8")
         with (draft / "postgresql.conf").open("a", encoding="utf-8") as file:
             file.write("\ninclude_if_exists 'yutu.conf'\n")
             file.flush()
@@ -340,6 +346,9 @@ class Cluster:
         quoted = {name: value.replace("'", "''") for name, value in settings.items()}
         lines = [f"{name} = '{value}'" for name, value in quoted.items()]
         head = "# Written by Yutu at every start; your own settings go into postgresql.conf"
+        hba = self.data_dir / "pg_hba.conf"
+        if hba.read_text(encoding="utf-8") == LET_IN.splitlines(keepends=True)[0]:
+            hba.write_text(LET_IN, encoding="utf-8")  # made before there were backups
         path = self.data_dir / "yutu.conf"
         path.write_text("\n".join([head, *lines, ""]), encoding="utf-8")
         path.chmod(0o600)

@@ -61,6 +61,9 @@ def tuned(memory_bytes: int) -> dict[str, str]:
         "min_wal_size": "256MB",
         "max_wal_size": "2GB",
         "checkpoint_timeout": "10min",
+        # nothing is kept until `yutu db backup` says where; to switch it on needs a new start
+        "archive_mode": "on",
+        "archive_command": "/bin/true",
         "random_page_cost": "1.1",
         "jit": "off",
         "default_toast_compression": "lz4",

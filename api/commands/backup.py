@@ -1,0 +1,80 @@
+"""`yutu db backup` and `yutu db restore`: of the private database and the files beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.commands.private_database import NAME, database
+from api.language import parse_at
+from data.backup import copy_files_only, make_backup, stop_archiving
+from data.cluster import Cluster
+from data.restore import restore
+from data.settings import DatabaseSettings, PathsSettings
+from geo.errors import Unavailable
+
+MISSING_SHOWN = 20
+
+
+def backup_command(
+    folder: Annotated[Path, typer.Argument(help="Made, or continued, by this command.")],
+    files: Annotated[
+        bool, typer.Option("--files", help="Only the attachments that came since.")
+    ] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Only keep the log nowhere any more.")
+    ] = False,
+) -> None:
+    """Copy the private database and its files, and keep its log in FOLDER from now on.
+
+    Any later moment can then be restored. Safe beside a running server; repeat it daily.
+    """
+    _private()
+    paths = PathsSettings.load()
+    if files:
+        typer.echo(f"copied {copy_files_only(paths.var, folder)} new files")
+        return
+    with database():
+        cluster = Cluster.of(paths)
+        if stop:
+            stop_archiving(cluster, NAME)
+            typer.echo("the log is kept nowhere any more")
+            return
+        made = make_backup(cluster, NAME, paths.var, folder)
+    typer.echo(
+        f"backup {made.name}: change {made.manifest['sequence']} and {len(made.manifest['files'])}"
+        f" files; the log is kept in {made.folder / 'wal'}"
+    )
+
+
+def restore_command(
+    folder: Annotated[Path, typer.Argument(help="Made by yutu db backup.")],
+    until: Annotated[
+        str | None,
+        typer.Option(help="A time with offset, 2026-11-21T08:00:00+08:00; else everything."),
+    ] = None,
+) -> None:
+    """Restore a backup into YUTU_VAR, which must be empty, as it was at a moment or at its end."""
+    _private()
+    paths = PathsSettings.load()
+    done = restore(folder, paths.var, parse_at(until), NAME)
+    newest = "none" if done.newest_at is None else done.newest_at.isoformat()
+    typer.echo(
+        f"restored into {paths.var}: change {done.sequence} of {newest},"
+        f" {done.attachments} attachments"
+    )
+    if done.missing:
+        shown = ", ".join(done.missing[:MISSING_SHOWN])
+        raise Unavailable(
+            f"{len(done.missing)} attachments came after the last backup and have no file: {shown}"
+        )
+
+
+def _private() -> None:
+    if DatabaseSettings.load().url is not None:
+        raise Unavailable(
+            "YUTU_DATABASE_URL names a server of your own: back it up with its own tools"
+            " (pg_basebackup, pgBackRest), and the attachments in YUTU_VAR beside it"
+        )
