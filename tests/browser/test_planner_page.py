@@ -434,6 +434,15 @@ def test_the_drawn_outline_is_what_is_supposed(city: City, visit: Visit) -> None
     page.select_option("#change-kind", "base_station")
     page.click("#add")
     answer = evaluate(page)
+    page.select_option("#form", "facilities")
+    page.select_option("#find-kind", "substation")
+    page.check("#find-inside")
+    page.click("#find-go")
+    page.wait_for_selector(".found")
+    # a rectangle is its own bounding box; at most 50 are listed
+    there = region["answer"]["facilities"]["substation"]["total"]
+    assert there > 3
+    expect(page.locator(".found input")).to_have_count(min(there, 50))
     inside = region["answer"]["facilities"]["base_station"]["total"]
     assert answer["selected"] == [{"facilities": inside, "changed": inside, "state": "down"}]
     page.select_option("#form", "incident")

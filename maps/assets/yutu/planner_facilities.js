@@ -42,7 +42,8 @@ export class FacilityFinder {
     const kind = document.getElementById("find-kind").value;
     const box = document.getElementById("find-inside").checked ? this.bbox() : null;
     const parts = [text ? `(name LIKE '%${text}%' OR facility_id LIKE '%${text}%')` : null, kind ? `kind = '${kind}'` : null].filter(Boolean);
-    const query = new URLSearchParams({ f: "geojson", limit: String(LISTED_MAX), properties: COLUMNS, "geom-column": "none" });
+    // with `geom-column=none` tipg would leave `bbox` out
+    const query = new URLSearchParams({ f: "geojson", limit: String(LISTED_MAX), properties: COLUMNS });
     if (parts.length) {
       query.set("filter-lang", "cql2-text");
       query.set("filter", parts.join(" AND "));
