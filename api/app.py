@@ -20,7 +20,7 @@ from api.account_book import AccountBook
 from api.admission import Admission
 from api.credentials import Gate
 from api.deps import Configuration, Services
-from api.parts import add_readers, add_situation, add_sweeper
+from api.parts import add_readers, add_sign_on, add_situation, add_sweeper
 from api.policy import POLICY, PolicyTable, Rule
 from api.pulse import Patience, add_pulse
 from api.request_log import RequestLog
@@ -44,7 +44,13 @@ NO_TELEMETRY = TelemetryConfig(
 )
 
 #: Called with the services of a process before they start; each adds its parts.
-EXTENSIONS: list[Callable[[Services], None]] = [add_pulse, add_situation, add_readers, add_sweeper]
+EXTENSIONS: list[Callable[[Services], None]] = [
+    add_pulse,
+    add_situation,
+    add_readers,
+    add_sign_on,
+    add_sweeper,
+]
 
 
 def create_app(

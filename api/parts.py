@@ -6,6 +6,7 @@ import time
 
 from api.deps import Services
 from api.export_part import Exports
+from api.identity_provider import SignOn
 from api.ogc_catalog import OgcCatalog
 from api.ogc_pool import ReaderPool
 from api.situations import Situations
@@ -17,6 +18,7 @@ from data.divisions import version_at
 from data.facility_tiles import TileCache
 from data.orphans import Sweeper
 from data.service_area import ServiceAreas
+from data.sign_on_settings import SignOnSettings
 from geo.errors import NotFound
 
 #: A build that has not been begun for this long, in seconds, means the builder hangs.
@@ -62,6 +64,11 @@ def add_situation(services: Services) -> None:
     services.ending += [builder.builder.stop, situations.end_streams]
     services.readiness.append(builder.overdue)
     services.readiness.append(lambda: unbuilt(services, situations))
+
+
+def add_sign_on(services: Services) -> None:
+    """Give a process the identity provider, if one is set."""
+    services.add(SignOn(SignOnSettings.load()))
 
 
 def unbuilt(services: Services, situations: Situations) -> str | None:

@@ -110,6 +110,8 @@ POLICY: tuple[Rule, ...] = (
     rule("GET", "/v1/session", ANY_ACCOUNT, NO_PLACE),
     rule("GET", "/login", OPEN, NO_PLACE, page=True),
     rule("POST", "/login", OPEN, NO_PLACE, body=FORM_BYTES_MAX, page=True),
+    rule("GET", "/login/oidc", OPEN, NO_PLACE, page=True),
+    rule("GET", "/login/oidc/callback", OPEN, NO_PLACE, page=True),
     rule("POST", "/logout", ANY_ACCOUNT, NO_PLACE, body=FORM_BYTES_MAX, csrf_in_form=True),
     # the situation
     rule("GET", "/", ANY_ACCOUNT, CITY_WIDE, page=True),

@@ -82,6 +82,28 @@ class Signer:
             return None
         return Claims(username, epoch, token_id, int(payload["exp"]))
 
+    def seal(self, values: dict[str, str], audience: str, lifetime_s: int) -> str:
+        """Values for a browser to keep and bring back unchanged within `lifetime_s` seconds."""
+        payload = {**values, "iss": ISSUER, "aud": audience, "exp": int(time.time()) + lifetime_s}
+        return jwt.encode(payload, self._key, algorithm=ALGORITHM)
+
+    def unseal(self, token: str, audience: str) -> dict[str, Any] | None:
+        """What was sealed, with `exp`; None for anything not sealed here, or too old."""
+        if len(token) > 2 * TOKEN_CHARACTERS_MAX:
+            return None
+        try:
+            found: dict[str, Any] = jwt.decode(
+                token,
+                self._key,
+                algorithms=[ALGORITHM],
+                audience=audience,
+                issuer=ISSUER,
+                options={"require": ["exp", "iss", "aud"]},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError):
+            return None
+        return found
+
     def csrf(self, session_id: str) -> str:
         """The CSRF token bound to one session."""
         return hmac.new(self._csrf_key, session_id.encode(), hashlib.sha256).hexdigest()

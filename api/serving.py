@@ -24,7 +24,9 @@ from api.metrics import FOLDER_VARIABLE
 from data.database import app_engine, owner_engine
 from data.postgresql import check_durability
 from data.schema_version import has_newest_schema
-from geo.errors import Unavailable
+from data.settings import WrongSetting
+from data.sign_on_settings import SignOnSettings
+from geo.errors import Fault, Unavailable
 
 APPLICATION = "api.app:from_environment"
 GRACE_S = 5
@@ -48,6 +50,9 @@ def listen(host: str, port: int) -> socket.socket:
                 f"port {port} on {host} is taken by another program (ss -ltnp 'sport = :{port}' "
                 f"names it); stop it, or choose another: PORT={port % 65535 + 1}"
             ) from None
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            reason = "is no address of this machine; give one, such as 127.0.0.1 or 0.0.0.0 for all"
+            raise WrongSetting([Fault(f"{host!r} {reason}", None, "YUTU_HOST")]) from None
         raise Unavailable(f"cannot listen on {host} port {port}: {error.strerror}") from None
     bound.set_inheritable(True)
     return bound
@@ -88,6 +93,7 @@ def phone_instructions(
 
 def check_before_serving(configuration: Configuration) -> None:
     """Raises Unavailable for what would stop every worker, before any is started."""
+    SignOnSettings.load()
     owner = owner_engine(configuration.database_url)
     engine = app_engine(configuration.database_url, pool_size=1)
     try:

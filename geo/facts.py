@@ -26,6 +26,9 @@ CLOCK_SKEW = timedelta(minutes=5)
 Value = int | Fraction | bool | str | datetime | None
 Range = Span | Truth | frozenset[str | None]
 
+#: A name that could be a fact's; anything else somebody sent is not repeated.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -244,7 +247,7 @@ def _read_record(
                 faults.append(Fault(str(error), field=prefix + fact.name))
         elif name not in group.keys and (not other_names or name not in other_names):
             known = ", ".join([*other_names, *group.facts])
-            shown = str(name)[:64]
+            shown = name if isinstance(name, str) and _NAME.fullmatch(name) else "…"
             faults.append(Fault(f"unknown fact; known are {known}", field=prefix + shown))
     if len(faults) == before:
         for fact in group.facts.values():

@@ -9,12 +9,16 @@ from maps.page import Page, render
 from maps.text import HTML_LANGS, WORDS, Lang
 
 ACTION = "/login"
+SIGN_ON = "/login/oidc"
 
 
-def render_login(lang: Lang, error: str | None, next: str | None, csrf: str) -> Page:
+def render_login(
+    lang: Lang, error: str | None, next: str | None, csrf: str, *, sign_on: bool = False
+) -> Page:
     """The form that posts `username`, `password`, `csrf` and `next` to /login.
 
-    `next` is where to go afterwards; anything that is not a path on this server becomes `/`.
+    With `sign_on` also a link to the city's accounts. `next` is where to go afterwards;
+    anything that is not a path on this server becomes `/`.
     """
     other: Lang = "en" if lang == "zh" else "zh"
     target = local_path(next)
@@ -28,6 +32,7 @@ def render_login(lang: Lang, error: str | None, next: str | None, csrf: str) -> 
         action=ACTION,
         other_lang=other,
         other_lang_url="?" + urlencode({"lang": other, "next": target}),
+        sign_on_url=f"{SIGN_ON}?{urlencode({'next': target})}" if sign_on else None,
         style_url=LOGIN_STYLE_URL,
     )
 

@@ -23,6 +23,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "fill_by": ("着色方式", "Colour by"),
     "language": ("English", "中文"),
     "sign_in": ("登录", "Sign in"),
+    "sign_on": ("用统一身份认证登录", "Sign in by the city's account"),
     "sign_out": ("退出", "Sign out"),
     "planner": ("规划分析", "Planner"),
     "all_plans": ("全部预案", "All plans"),

@@ -12,7 +12,8 @@ from fastapi.responses import RedirectResponse
 
 from api.answers import json_answer
 from api.credentials import CHALLENGE, SESSION_COOKIE
-from api.deps import Caller, Csrf, LangDep, Services, ServicesDep
+from api.deps import Caller, Csrf, LangDep, Services, ServicesDep, services_of
+from api.identity_provider import SignOn
 from api.problems import problem
 from api.routing import make_router
 from api.security import SESSION_AUDIENCE, TOKEN_AUDIENCE
@@ -99,7 +100,7 @@ def login(
     lifetime_s = services.configuration.security.session_hours * 3600
     issued, _ = services.signer.issue(account, SESSION_AUDIENCE, lifetime_s)
     answer = RedirectResponse(safe_path(next), status_code=303)
-    _set_cookie(request, answer, SESSION_COOKIE, issued, lifetime_s)
+    set_cookie(request, answer, SESSION_COOKIE, issued, lifetime_s)
     answer.delete_cookie(LOGIN_COOKIE, path="/login")
     return answer
 
@@ -148,20 +149,22 @@ def _login_page(
     request: Request, lang: LangDep, error: str | None, target: str | None, *, status: int = 200
 ) -> Response:
     csrf = request.cookies.get(LOGIN_COOKIE) or secrets.token_urlsafe(24)
-    page: Page = render_login(lang, error, safe_path(target), csrf)
+    set_up = services_of(request).get(SignOn).provider is not None
+    page: Page = render_login(lang, error, safe_path(target), csrf, sign_on=set_up)
     answer = Response(
         page.html,
         status,
         headers={"Content-Security-Policy": page.csp},
         media_type="text/html; charset=utf-8",
     )
-    _set_cookie(request, answer, LOGIN_COOKIE, csrf, LOGIN_COOKIE_S, path="/login")
+    set_cookie(request, answer, LOGIN_COOKIE, csrf, LOGIN_COOKIE_S, path="/login")
     return answer
 
 
-def _set_cookie(
+def set_cookie(
     request: Request, answer: Response, name: str, value: str, age_s: int, *, path: str = "/"
 ) -> None:
+    """A cookie no script reads and no other site's form sends; by HTTPS only, where there is it."""
     answer.set_cookie(
         name,
         value,

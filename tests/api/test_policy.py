@@ -24,7 +24,10 @@ from tests.api.conftest import assert_problem
 
 Key = Callable[[str], dict[str, str]]
 ACCOUNT_OF = {role: role for role in ROLES}
-OPEN_PATHS = {"/health", "/ready", "/v1/token", "/login", "/static/{path:path}", "/ca.crt"}
+OPEN_PATHS = {"/health", "/ready", "/v1/token", "/login", "/static/{path:path}", "/ca.crt"} | {
+    "/login/oidc",
+    "/login/oidc/callback",
+}
 STREAMS = {"/v1/situation/stream"}
 
 
@@ -114,7 +117,9 @@ def test_a_route_without_a_row_stops_the_start(configuration: Configuration) -> 
 
 def test_a_row_without_a_route_stops_the_start(configuration: Configuration) -> None:
     with pytest.raises(RuntimeError, match="no route for the policy row GET /v1/unbuilt"):
-        create_app(configuration, policy=(*POLICY, rule("GET", "/v1/unbuilt", ANY_ACCOUNT, NO_PLACE)))
+        create_app(
+            configuration, policy=(*POLICY, rule("GET", "/v1/unbuilt", ANY_ACCOUNT, NO_PLACE))
+        )
 
 
 def test_a_route_without_the_police_stops_the_start(configuration: Configuration) -> None:
