@@ -1,4 +1,5 @@
-"""`yutu`: the jobs of the service from a shell. What goes wrong is said in one line, code 1."""
+"""`yutu`: the jobs of the service from a shell. What goes wrong is said in one line a fault, with
+code 1, or 2 for a setting that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from api.commands import (
     schema,
     service,
 )
+from data.settings import WrongSetting
 from geo.errors import InvalidInput, YutuError
 
 FAULTS_SHOWN = 20
@@ -33,7 +35,7 @@ class Commands(TyperGroup):
         except YutuError as error:
             for line in told(error):
                 typer.echo(f"yutu: {line}", err=True)
-            raise typer.Exit(1) from None
+            raise typer.Exit(2 if isinstance(error, WrongSetting) else 1) from None
 
 
 app = typer.Typer(

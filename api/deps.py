@@ -28,9 +28,11 @@ from data.settings import (
     PathsSettings,
     SecuritySettings,
     ServerSettings,
+    Settings,
     SituationSettings,
+    WrongSetting,
 )
-from geo.errors import Fault, InvalidInput
+from geo.errors import Fault
 
 
 class Background(Protocol):
@@ -42,6 +44,19 @@ class Background(Protocol):
 
 
 Part = TypeVar("Part")
+
+
+def check_settings() -> None:
+    """Raises WrongSetting naming every variable of the environment that cannot be used, also of
+    what is read only when it is needed."""
+    faults: list[Fault] = []
+    for kind in Settings.__subclasses__():
+        try:
+            kind.load()
+        except WrongSetting as error:
+            faults += error.faults
+    if faults:
+        raise WrongSetting(faults)
 
 
 @dataclass(frozen=True)
@@ -60,22 +75,12 @@ class Configuration:
 
     @classmethod
     def load(cls, database_url: str | None = None) -> Configuration:
-        """From the environment. Raises InvalidInput naming every variable that is wrong."""
-        faults: list[Fault] = []
-
-        def read(make: Callable[[], Part]) -> Part:
-            try:
-                return make()
-            except InvalidInput as error:
-                faults.extend(error.faults)
-                return cast(Part, None)
-
-        paths, database = read(PathsSettings.load), read(DatabaseSettings.load)
-        server, security = read(ServerSettings.load), read(SecuritySettings.load)
-        demo, situation = read(DemoSettings.load), read(SituationSettings.load)
-        admission = read(AdmissionSettings.load)
-        if faults:
-            raise InvalidInput(faults)
+        """From the environment. Raises WrongSetting naming every variable that is wrong."""
+        check_settings()
+        paths, database = PathsSettings.load(), DatabaseSettings.load()
+        server, security = ServerSettings.load(), SecuritySettings.load()
+        demo, situation = DemoSettings.load(), SituationSettings.load()
+        admission = AdmissionSettings.load()
         return cls(
             paths,
             database,

@@ -18,6 +18,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
+from data.file_faults import faults_of
 from data.incident_report import read_incident
 from data.plan_facts import declarable
 from data.readers.boundaries import default_divisions
@@ -84,14 +85,16 @@ def divisions_from_files(
             raise InvalidInput([Fault("the shipped divisions begin later; give --districts")])
         label, frame = shipped[0].label, shipped[0].frame
     else:
-        read = read_divisions_file(districts, crs=crs)
-        label = districts.name
-        frame = read[read["kind"] == DISTRICT].rename(columns={"code": "adcode"})
-        if frame.empty:
-            raise InvalidInput("the file has no district")
+        with faults_of(districts):
+            read = read_divisions_file(districts, crs=crs)
+            label = districts.name
+            frame = read[read["kind"] == DISTRICT].rename(columns={"code": "adcode"})
+            if frame.empty:
+                raise InvalidInput("the file has no district")
         parts.append(read[read["kind"] != DISTRICT].assign(adcodes=None))
     if zones is not None:
-        parts.append(read_zones(zones, zones.name, crs=zones_crs))
+        with faults_of(zones):
+            parts.append(read_zones(zones, zones.name, crs=zones_crs))
     columns = ["code", "name", "adcodes", "geometry"]
     rows = [row for part in parts for row in part[columns].to_dict("records")]
     every = gpd.GeoDataFrame(rows, columns=columns, geometry="geometry", crs="EPSG:4326")
@@ -99,7 +102,8 @@ def divisions_from_files(
     if every["code"].duplicated().any():
         code = every.loc[every["code"].duplicated(), "code"].iloc[0]
         raise InvalidInput([Fault(f"zone {code} stands in both files", None, "code")])
-    return FileDivisions(label, frame, hosted(every, frame))
+    with faults_of(zones or districts):
+        return FileDivisions(label, frame, hosted(every, frame))
 
 
 @dataclass(frozen=True)

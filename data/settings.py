@@ -1,16 +1,19 @@
 """What an operator may set, one small class per concern, each from `YUTU_…` in the environment.
 
-`Class.load()` reads the environment and raises `InvalidInput` with one fault per variable that
-cannot be used; the fault names the variable and never repeats its value. An empty variable means
-"not set", except `YUTU_SECRET`, whose emptiness is always a mistake.
+`Class.load()` reads the environment and raises `WrongSetting` with one fault per variable that
+cannot be used; the fault names the variable, what it holds (never of a secret or a database's
+address) and what would be right. An empty variable means "not set", except `YUTU_SECRET`, whose
+emptiness is always a mistake.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -22,6 +25,11 @@ from geo.errors import Fault, InvalidInput
 CHECKOUT = Path(__file__).resolve().parent.parent
 SECRET_BYTES_MIN = 32
 DRIVER = "postgresql+psycopg"
+VALUE_CHARACTERS_SHOWN = 60
+
+
+class WrongSetting(InvalidInput):
+    """What an operator set cannot be used."""
 
 
 class Settings(BaseSettings):
@@ -33,19 +41,45 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of this environment. Raises InvalidInput naming each bad variable."""
+        """The settings of this environment. Raises WrongSetting naming each bad variable."""
         try:
             return cls()
         except ValidationError as error:
-            raise InvalidInput(
-                Fault(
-                    fault["msg"].removeprefix("Value error, "),
-                    field=cls.variable(str(fault["loc"][0])),
-                )
-                for fault in error.errors(include_url=False, include_input=False)
-            ) from None
+            found = error.errors(include_url=False)
+            # a default that follows from a wrong setting is no fault of its own
+            own = [one for one in found if one["type"] != "default_factory_not_called"]
+            raise WrongSetting(map(cls._fault, own)) from None
         except SettingsError:  # only a table of values, such as YUTU_REACH_M, is read as JSON
-            raise InvalidInput(f"{cls._tables()} is not a JSON object") from None
+            raise WrongSetting(
+                Fault(
+                    f"{_shown(os.environ.get(cls.variable(name), ''))} is not a JSON object"
+                    + _such_as(cls.model_fields[name].default),
+                    field=cls.variable(name),
+                )
+                for name in cls._tables()
+            ) from None
+
+    @classmethod
+    def _fault(cls, error: Mapping[str, Any]) -> Fault:
+        """One error of pydantic's in the words of whoever set the variable."""
+        said = str(error["msg"]).removeprefix("Value error, ")
+        if not error["loc"]:  # of several together
+            return Fault(said)
+        place = str(error["loc"][0])
+        variable = cls.variable(place)
+        name = next(n for n in cls.model_fields if n == place or cls.variable(n) == variable)
+        field = cls.model_fields[name]
+        if error["type"] == "value_error":
+            right = said
+        elif len(error["loc"]) > 1 and "float" in str(field.annotation):
+            right = f"must be numbers, as in {json.dumps(field.default)}"
+        elif len(error["loc"]) > 1:
+            right = f"{'.'.join(map(str, error['loc'][1:]))}: {said}"
+        else:
+            right = _expected(str(field.annotation), field.metadata)
+        if "SecretStr" in str(field.annotation):
+            return Fault(right, field=variable)
+        return Fault(f"{_shown(os.environ.get(variable, ''))}: {right}", field=variable)
 
     @classmethod
     def variable(cls, field: str) -> str:
@@ -58,11 +92,8 @@ class Settings(BaseSettings):
         return f"{cls.model_config['env_prefix']}{field}".upper()
 
     @classmethod
-    def _tables(cls) -> str:
-        names = [
-            name for name, known in cls.model_fields.items() if "dict" in str(known.annotation)
-        ]
-        return ", ".join(cls.variable(name) for name in names)
+    def _tables(cls) -> list[str]:
+        return [name for name, known in cls.model_fields.items() if "dict" in str(known.annotation)]
 
 
 class PathsSettings(Settings):
@@ -127,8 +158,8 @@ class DatabaseSettings(Settings):
             return None
         try:
             parsed = make_url(url.get_secret_value())
-        except ArgumentError:
-            raise ValueError("is not a database URL: postgresql://user@host/name") from None
+        except (ArgumentError, ValueError):
+            raise ValueError("is not a database URL: postgresql://user@host:5432/name") from None
         if parsed.drivername not in {"postgres", "postgresql", DRIVER}:
             raise ValueError("must begin with postgresql://")
         if not parsed.database:
@@ -192,7 +223,7 @@ class SecuritySettings(Settings):
     def signing_secret(self, paths: PathsSettings) -> str:
         """The secret in force; creates `var/secret` only when nothing else says one.
 
-        Raises InvalidInput when it is empty, too short, or readable by others.
+        Raises WrongSetting when it is empty, too short, or readable by others.
         """
         if self.secret is not None:
             return self.secret.get_secret_value()
@@ -254,6 +285,33 @@ class AdmissionSettings(Settings):
     disk_free_mib: int = Field(256, ge=0, le=1_048_576)
 
 
+def _shown(value: str) -> str:
+    """A value for people: what no screen shows escaped, its end left out when it is long."""
+    cut = value[:VALUE_CHARACTERS_SHOWN]
+    return repr(cut) if cut == value else f"{cut!r}…"
+
+
+def _such_as(default: Any) -> str:
+    return f" such as {json.dumps(default)}" if isinstance(default, dict) else ""
+
+
+def _expected(annotation: str, limits: list[Any]) -> str:
+    """What would be right for a field of that type within its limits."""
+    if "bool" in annotation:
+        return "must be 1 or 0"
+    if "int" not in annotation and "float" not in annotation:
+        return "must be a text"
+    kind = "a whole number" if "int" in annotation else "a number"
+    held = {name: getattr(one, name) for one in limits for name in _LIMITS if hasattr(one, name)}
+    if {"ge", "le"} <= held.keys():
+        return f"must be {kind} from {held['ge']:g} to {held['le']:g}"
+    said = [f"{word} {held[name]:g}" for name, word in _LIMITS.items() if name in held]
+    return f"must be {kind} {' and '.join(said)}".rstrip()
+
+
+_LIMITS = {"ge": "from", "gt": "above", "le": "up to", "lt": "below"}
+
+
 def _check_secret(secret: str) -> None:
     if not secret.strip():
         raise ValueError("is empty; unset it to have one made, or give at least 32 random bytes")
@@ -265,7 +323,7 @@ def _checked(name: str, secret: str) -> str:
     try:
         _check_secret(secret)
     except ValueError as error:
-        raise InvalidInput([Fault(str(error), field=name)]) from None
+        raise WrongSetting([Fault(str(error), field=name)]) from None
     return secret
 
 
@@ -274,7 +332,7 @@ def _read_secret_file(name: str, path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InvalidInput([Fault(f"{path} cannot be read: {reason}", field=name)]) from None
+        raise WrongSetting([Fault(f"{path} cannot be read: {reason}", field=name)]) from None
 
 
 def _own_secret(path: Path) -> str:
@@ -295,5 +353,5 @@ def _own_secret(path: Path) -> str:
             draft.unlink()
     secret = _checked(str(path), _read_secret_file(str(path), path))
     if path.stat().st_mode & 0o077:
-        raise InvalidInput([Fault(f"others may read it; chmod 600 {path}", field=str(path))])
+        raise WrongSetting([Fault(f"others may read it; chmod 600 {path}", field=str(path))])
     return secret

@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 PAGES = (*READMES, *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("C*.md")))
 SERVER = "http://127.0.0.1:8000"
-CREDENTIALS = "var/credentials.json"
+CREDENTIALS = "$CHECKOUT/var/credentials.json"
 SETTINGS: tuple[type[Settings], ...] = (
     PathsSettings,
     DatabaseSettings,
@@ -120,11 +120,20 @@ def test_every_command_of_the_tour_does_what_the_readme_shows(
         script += f"echo '#{number}#'\n{commands}"
     credentials = str(Path(os.environ["YUTU_VAR"]) / "credentials.json")
     script = script.replace(SERVER, demonstration).replace(CREDENTIALS, credentials)
-    script = script.replace(".venv/bin/yutu", f"{sys.executable} -m api.cli")
+    script = script.replace('"$CHECKOUT/.venv/bin/yutu"', f"{sys.executable} -m api.cli")
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "temporary"
+    checkout.mkdir()
+    elsewhere.mkdir()
     ran = subprocess.run(
         ["bash", "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT)},
+        cwd=checkout,
+        env={
+            **os.environ,
+            "TMPDIR": str(elsewhere),
+            "LC_ALL": "C.UTF-8",
+            "PYTHONUTF8": "1",
+            "PYTHONPATH": str(ROOT),
+        },
         capture_output=True,
         text=True,
         timeout=TOUR_MINUTES_MAX * 60,
@@ -133,6 +142,7 @@ def test_every_command_of_the_tour_does_what_the_readme_shows(
     assert ran.returncode == 0, ran.stdout + ran.stderr
     printed = re.split(r"^#\d+#\n", ran.stdout, flags=re.MULTILINE)[1:]
     assert len(printed) == len(steps)
+    assert list(checkout.iterdir()) == []  # the tour leaves nothing in the checkout
     for (commands, expected), got in zip(steps, printed, strict=True):
         assert as_pattern(expected).fullmatch(got), f"{commands}\nprinted:\n{got}"
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,6 +18,7 @@ from api.strict_json import parse_json, parse_ndjson
 from data.facility_columns import KINDS, field_of
 from data.facility_file import read_facility_file
 from data.facility_rows import FacilityRows, facility_rows
+from data.file_faults import faults_of, in_file
 from data.files_situation import (
     FileDivisions,
     FileKnown,
@@ -125,15 +125,14 @@ def assess_command(
                     raise InvalidInput([Fault("needs --facilities or --incidents", None, name)])
             answer = _what_if(pack, facts, moment)
         else:
-            with _named("divisions", districts or zones):
-                divisions = divisions_from_files(
-                    districts, zones, moment, crs=districts_crs, zones_crs=zones_crs
-                )
-            rows = _read(facilities, lambda f: _facilities(f, kind, crs, mapping or [], partial))
-            events = _read(status, lambda f: read_status_file(f, f.name, moment, partial=partial))
-            answer = _graded(
-                packs, pack, divisions, rows, events, facts, incidents, moment, silent_after
+            columns = _mapping(mapping or [])
+            divisions = divisions_from_files(
+                districts, zones, moment, crs=districts_crs, zones_crs=zones_crs
             )
+            rows = _read(facilities, lambda f: _facilities(f, kind, crs, columns, partial))
+            events = _read(status, lambda f: read_status_file(f, f.name, moment, partial=partial))
+            read = _Read(facilities, rows, status, events, facts, incidents)
+            answer = _graded(packs, pack, divisions, read, moment, silent_after)
     except YutuError as error:
         lines = [str(f) for f in error.faults] if isinstance(error, InvalidInput) else [str(error)]
         for line in lines:
@@ -146,36 +145,44 @@ def assess_command(
 def _what_if(pack: RulePack, facts: Path | None, moment: datetime) -> dict[str, Any]:
     if facts is None:
         raise InvalidInput([Fault("name --facilities and --status, --incidents, or --facts")])
-    with _named("facts", facts):
+    with faults_of(facts):
         return assess(pack, _object(facts), now=moment)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The files, and the two that were read as tables."""
+
+    facilities: Path | None
+    rows: FacilityRows | None
+    status: Path | None
+    events: StatusFile | None
+    facts: Path | None
+    incidents: Path | None
 
 
 def _graded(
     packs: RulePacks,
     pack: RulePack,
     divisions: FileDivisions,
-    rows: FacilityRows | None,
-    events: StatusFile | None,
-    facts: Path | None,
-    incidents: Path | None,
+    read: _Read,
     moment: datetime,
     silent_after: int | None,
 ) -> dict[str, Any]:
     """Everything read: aggregated, graded, and what was left out told."""
+    rows, events, incidents = read.rows, read.events, read.incidents
     if incidents is None and "districts" not in pack.schema.groups:
         reason = "this plan grades incidents one by one: give --incidents, or --facts alone"
         raise InvalidInput([Fault(reason)])
-    with _named("incidents", incidents):
-        opened = (
-            []
-            if incidents is None
-            else incidents_from_file(
-                _values(incidents), pack.plan, packs, moment, divisions.locator()
-            )
-        )
-    with _named("facts", facts):
-        declared = {} if facts is None else _object(facts)
-    with _named("files", None):
+    opened: list[dict[str, Any]] = []
+    if incidents is not None:
+        with faults_of(incidents):
+            values = _values(incidents)
+            opened = incidents_from_file(values, pack.plan, packs, moment, divisions.locator())
+        _tell_undeclared(incidents, values)
+    with faults_of(read.facts):
+        declared = {} if read.facts is None else _object(read.facts)
+    try:
         found = known_from_files(
             pack,
             divisions,
@@ -186,10 +193,13 @@ def _graded(
             incidents=opened,
             silent_after_minutes=silent_after,
         )
+    except InvalidInput as error:  # with a row it is a facility's, else a declared fact's
+        told = ((read.facilities if f.row else read.facts, f) for f in error.faults)
+        raise InvalidInput(f if file is None else in_file(file, f) for file, f in told) from None
     settings = SituationSettings.load()
     floor = NoiseFloor(settings.noise_floor_sites, settings.noise_floor_share)
     result = situation(found.known, [pack], floor)
-    _tell(found, rows, events)
+    _tell(found, read)
     return {
         **result.plans[pack.plan],
         "as_of": moment.isoformat(),
@@ -224,66 +234,74 @@ def _status(events: StatusFile, found: FileKnown) -> dict[str, Any]:
     }
 
 
-def _tell(found: FileKnown, rows: FacilityRows | None, events: StatusFile | None) -> None:
+def _tell(found: FileKnown, read: _Read) -> None:
     """On standard error, what people would else take for granted."""
-    lines = []
-    for what, rejected in (
-        ("facilities", rows.rejected if rows else ()),
-        ("status", events.rejected if events else ()),
-    ):
-        lines += [f"{what}: rejected: {fault}" for fault in rejected]
-    if rows is not None and rows.unread:
-        lines.append(f"facilities: unread: {', '.join(rows.unread)}")
+    inventory = [] if read.rows is None else _left_out(read.rows.rejected, read.rows.unread)
     if found.outside:
-        lines.append(f"facilities: {found.outside} lie outside all districts")
-    if events is not None and events.snapshot:
-        lines.append("status: gives no observed_at: taken as how things are at that moment")
+        inventory.append(f"{found.outside} lie outside all districts")
+    _say(read.facilities, inventory)
+    events, lines = read.events, []
     if events is not None:
+        lines = _left_out(events.rejected, events.unread)
+        if events.snapshot:
+            lines.append("gives no observed_at: taken as how things are at that moment")
         lines += [
-            f"status: row {e.row}, observed_at: more than five minutes ahead; not applied"
+            f"row {e.row}, observed_at: more than five minutes ahead; not applied"
             for e in events.ahead[:LISTED]
         ]
         hidden = len(events.ahead) - LISTED
-        lines += [f"status: and {hidden} more ahead"] if hidden > 0 else []
+        lines += [f"and {hidden} more ahead"] if hidden > 0 else []
     unknown = found.unknown_facilities
     if unknown:
         more = f" and {len(unknown) - LISTED} more" if len(unknown) > LISTED else ""
         named = ", ".join(unknown[:LISTED])
-        lines.append(f"status: {len(unknown)} ids are of no facility: {named}{more}")
+        lines.append(f"{len(unknown)} ids are of no facility: {named}{more}")
+    _say(read.status, lines)
+
+
+def _left_out(rejected: Sequence[Fault], unread: Sequence[str]) -> list[str]:
+    lines = [f"{fault}; the row is left out" for fault in rejected]
+    return [*lines, f"unread: {', '.join(unread)}"] if unread else lines
+
+
+def _tell_undeclared(incidents: Path, values: Sequence[Any]) -> None:
+    """Positions whose system nobody said: WGS84 is assumed, and that is said."""
+    mute = [
+        row
+        for row, value in enumerate(values, 1)
+        if value.get("position") is not None and value.get("crs") is None
+    ]
+    if mute:
+        more = f" and {len(mute) - LISTED} more" if len(mute) > LISTED else ""
+        rows = ", ".join(map(str, mute[:LISTED]))
+        _say(incidents, [f"no coordinate system declared in row {rows}{more}: read as WGS84"])
+
+
+def _say(file: Path | None, lines: Sequence[str]) -> None:
     for line in lines:
-        typer.echo(f"yutu: {line}", err=True)
+        typer.echo(f"yutu: {file.name}: {line}" if file else f"yutu: {line}", err=True)
 
 
 # --- files ------------------------------------------------------------------------------------
 
 
 def _facilities(
-    path: Path, kind: str | None, crs: str | None, mapping: list[str], partial: bool
+    path: Path, kind: str | None, crs: str | None, mapping: dict[str, str], partial: bool
 ) -> FacilityRows:
     table = read_facility_file(path, path.name, crs=crs)
     says = any(field_of(str(c)) == "crs" for c in table.frame.columns)
-    if table.crs is None and not says and not any(m.startswith("crs=") for m in mapping):
+    if table.crs is None and not says and "crs" not in mapping:
         table = replace(table, crs=WGS84)
-        typer.echo(f"yutu: {path.name}: no coordinate system declared: read as WGS84", err=True)
-    return facility_rows(table, kind=kind, mapping=_mapping(mapping), partial=partial)
+        _say(path, ["no coordinate system declared: read as WGS84"])
+    return facility_rows(table, kind=kind, mapping=mapping, partial=partial)
 
 
 def _read(path: Path | None, read: Callable[[Path], Given]) -> Given | None:
     """What `read` makes of the file, None without one; faults get the name of the file."""
     if path is None:
         return None
-    with _named("file", path):
+    with faults_of(path):
         return read(path)
-
-
-@contextmanager
-def _named(what: str, path: Path | None) -> Iterator[None]:
-    """Faults inside are told with the file's name."""
-    try:
-        yield
-    except InvalidInput as error:
-        name = path.name if path is not None else what
-        raise InvalidInput(Fault(f"{name}: {fault}") for fault in error.faults) from None
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from api.commands.private_database import database
 from data.database import owner_engine
 from data.default_divisions import ensure_default_divisions
 from data.division_changes import DivisionsChanged, Validity, import_districts, import_zones
+from data.file_faults import faults_of
 from data.readers.divisions import DISTRICT, read_divisions_file
 from data.rulepacks import CITY_TIME
 from data.times import parse_time
@@ -83,12 +84,14 @@ def districts_command(
     if missing:
         raise InvalidInput(missing)
     validity = _validity(valid_from, valid_to)
-    frame = read_divisions_file(file, _columns(column), crs=crs, layer=layer)
-    districts = frame[frame["kind"] == DISTRICT].rename(columns={"code": "adcode"})
-    zones = frame[frame["kind"] != DISTRICT].reset_index(drop=True)
-    if districts.empty:
-        raise InvalidInput("the file has no district; functional zones: yutu import zones")
-    with _owner() as engine:
+    columns = _columns(column)
+    with faults_of(file):
+        frame = read_divisions_file(file, columns, crs=crs, layer=layer)
+        districts = frame[frame["kind"] == DISTRICT].rename(columns={"code": "adcode"})
+        zones = frame[frame["kind"] != DISTRICT].reset_index(drop=True)
+        if districts.empty:
+            raise InvalidInput("the file has no district; functional zones: yutu import zones")
+    with _owner() as engine, faults_of(file):
         changed = import_districts(
             engine,
             districts.reset_index(drop=True),
@@ -126,9 +129,11 @@ def zones_command(
         raise InvalidInput([Fault("is missing", None, "valid-from")])
     validity = _validity(valid_from, valid_to)
     zones: gpd.GeoDataFrame | None = None
+    columns = _columns(column)
     if file is not None:
-        zones = read_zones(file, file.name, _columns(column), crs=crs, layer=layer)
-    with _owner() as engine:
+        with faults_of(file):
+            zones = read_zones(file, file.name, columns, crs=crs, layer=layer)
+    with _owner() as engine, faults_of(file):
         changed = import_zones(
             engine,
             zones,

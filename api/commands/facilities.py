@@ -17,6 +17,7 @@ from data.facilities import import_facilities
 from data.facility_columns import KINDS, template_csv, template_xlsx
 from data.facility_file import read_facility_file
 from data.facility_rows import facility_rows, within_city
+from data.file_faults import faults_of, in_file
 from geo.assign import DistrictLocator
 from geo.errors import Fault, InvalidInput
 
@@ -66,11 +67,13 @@ def facilities_command(
         return
     if file is None:
         raise InvalidInput([Fault("name a file, or --template KIND", None, "FILE")])
-    table = read_facility_file(file, file.name, crs=crs)
-    rows = facility_rows(
-        table, kind=kind, mapping=_mapping(mapping or []), synthetic=synthetic, partial=partial
-    )
-    with database() as url:
+    columns = _mapping(mapping or [])
+    with faults_of(file):
+        table = read_facility_file(file, file.name, crs=crs)
+        rows = facility_rows(
+            table, kind=kind, mapping=columns, synthetic=synthetic, partial=partial
+        )
+    with database() as url, faults_of(file):
         engine = app_engine(url, pool_size=2)
         try:
             locator = _locator(engine)
@@ -100,11 +103,11 @@ def facilities_command(
             engine.dispose()
     rejected = len({fault.row for fault in rows.rejected})
     for fault in rows.rejected[:FAULTS_SHOWN]:
-        typer.echo(f"rejected: {fault}", err=True)
+        typer.echo(f"rejected: {in_file(file, fault)}", err=True)
     if len(rows.rejected) > FAULTS_SHOWN:
         typer.echo(f"and {len(rows.rejected) - FAULTS_SHOWN} more faults", err=True)
     if rows.unread:
-        typer.echo(f"unread: {', '.join(rows.unread)}", err=True)
+        typer.echo(f"{file.name}: unread: {', '.join(rows.unread)}", err=True)
     typer.echo(
         f"accepted {len(frame)} (new {imported.created}, edited {imported.edited},"
         f" unchanged {imported.unchanged}), rejected {rejected},"

@@ -10,7 +10,7 @@ import typer
 from api import logs
 from api.commands.preparations import demonstrate, load_divisions
 from api.commands.private_database import database, stoppable
-from api.deps import Configuration
+from api.deps import Configuration, check_settings
 from api.serving import (
     address,
     certificates,
@@ -32,6 +32,7 @@ def run_command() -> None:
     """Start the database, bring it to the newest schema, load what is missing, serve."""
     logs.configure()
     with stoppable():
+        check_settings()
         server = ServerSettings.load()
         bound = listen(server.host, server.port)  # before the slow part: the port may be taken
         with bound, database() as url:
@@ -49,6 +50,7 @@ def serve_command() -> None:
     """Serve a database that `yutu run` or `yutu db migrate` prepared."""
     logs.configure()
     with stoppable():
+        check_settings()
         server = ServerSettings.load()
         bound = listen(server.host, server.port)
         with bound, database() as url:

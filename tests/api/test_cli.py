@@ -162,11 +162,13 @@ def workers(pid: int) -> list[int]:
 
 def test_bad_settings_are_named_all_at_once(short_folder: Path) -> None:
     failed = yutu("run", var=short_folder, PORT="99999", YUTU_SECRET="short")
-    assert failed.returncode == 1
-    assert "PORT" in failed.stderr
+    assert failed.returncode == 2
+    assert "yutu: PORT: '99999': must be a whole number from 0 to 65535" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (short_folder / "postgres").exists()  # nothing was started
     assert "short\n" not in failed.stderr
     failed = yutu("db", "check", var=short_folder, YUTU_DATABASE_URL="mysql://x/y")
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "YUTU_DATABASE_URL" in failed.stderr
 
 
@@ -176,7 +178,7 @@ def test_an_empty_or_short_secret_refuses_to_start(
 ) -> None:
     more = {"YUTU_DATABASE_URL": database_url, "YUTU_SECRET": secret, "PORT": str(free_port())}
     failed = yutu("run", var=short_folder, **more)
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "YUTU_SECRET" in failed.stderr
 
 

@@ -76,15 +76,15 @@ def test_files_are_graded_without_any_database(folder: Path) -> None:
     assert answer["inventory"] == {"facilities": 6, "outside": 1, "rejected": 0}
     assert answer["status"]["unknown_facilities"] == ["Q"]
     assert [e["event_id"] for e in answer["status"]["ahead"]] == ["e6"]
-    assert "1 lie outside all districts" in result.stderr
+    assert "yutu: f.csv: 1 lie outside all districts" in result.stderr
     assert "yutu: f.csv: no coordinate system declared: read as WGS84\n" in result.stderr
     declared = assess(
         COMMS, "--facilities", "f.csv", "--status", "s.csv", "--at", AT, "--crs", "WGS84"
     )
     assert declared.exit_code == 0
     assert "coordinate system" not in declared.stderr
-    assert "row 6, observed_at: more than five minutes ahead" in result.stderr
-    assert "1 ids are of no facility: Q" in result.stderr
+    assert "yutu: s.csv: row 6, observed_at: more than five minutes ahead" in result.stderr
+    assert "yutu: s.csv: 1 ids are of no facility: Q" in result.stderr
 
 
 def test_power_is_graded_by_load_and_customers(folder: Path) -> None:
@@ -120,6 +120,8 @@ def test_incidents_of_a_file_are_graded_one_by_one(folder: Path) -> None:
     answer = json.loads(result.stdout)
     assert (answer["level"], answer["incidents"]) == (3, 2)  # never 12 deaths together
     assert {f["incident_id"] for f in answer["findings"]} == {lines[0]["incident_id"], "row 2"}
+    said = "yutu: i.ndjson: no coordinate system declared in row 1: read as WGS84\n"
+    assert result.stderr == said
 
 
 def test_columns_are_mapped_and_a_kind_declared_as_in_the_import(folder: Path) -> None:
@@ -144,6 +146,15 @@ def test_columns_are_mapped_and_a_kind_declared_as_in_the_import(folder: Path) -
          ' "facilities_down": 2}]}', ["--facts", "facts.json"], ["facts.json: "]),
         ("facts.json", '{"a": NaN}', ["--facts", "facts.json"], ["facts.json: "]),
         ("d.geojson", "{}", ["--facilities", "f.csv", "--districts", "d.geojson"], ["d.geojson: "]),
+        ("z.csv", "code,name,adcodes\nZ,z,999999\n", ["--facilities", "f.csv", "--zones", "z.csv"],
+         ["z.csv: adcodes: zone Z names 999999"]),
+        ("f.csv", "facility_id,kind,lon,lat,unit\nA,tower,106.5,29.5,NOWHERE\n",
+         ["--facilities", "f.csv"], ["f.csv: row 1, unit: "]),
+        ("facts.json", '{"districts": []}', ["--facilities", "f.csv", "--facts", "facts.json"],
+         ["facts.json: districts: follows from the files"]),
+        ("f.csv", "", ["--facilities", "f.csv"], ["yutu: f.csv: is empty\n"]),
+        ("f.md", "# Title\n\ntext\n", ["--facilities", "f.md"],
+         ["yutu: f.md: seems to be a Markdown text; accepted are CSV"]),
         ("z.csv", "code,name\n", ["--facilities", "f.csv", "--zones", "z.csv"], ["z.csv: "]),
         ("s.csv", STATUS, ["--status", "s.csv"], ["status: needs --facilities"]),
         ("s.csv", STATUS, [], ["name --facilities and --status"]),
@@ -160,6 +171,22 @@ def test_what_is_wrong_is_told_with_file_row_and_field_and_the_code_is_2(
     for one in says:
         assert one in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_partial_leaves_out_and_what_is_not_read_is_told_with_the_file(folder: Path) -> None:
+    table = "facility_id,kind,lon,lat,colour\nA,tower,106.55,29.55,red\nB,tower,,29.5,red\n"
+    (folder / "p.csv").write_text(table, encoding="utf-8")
+    (folder / "q.csv").write_text("facility_id,state,by\nA,up,me\nB,off,me\n", encoding="utf-8")
+    words = ("--facilities", "p.csv", "--status", "q.csv", "--crs", "WGS84", "--partial")
+    result = assess(COMMS, *words)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.splitlines() == [
+        "yutu: p.csv: row 2, lon: is empty; a facility needs a position; the row is left out",
+        "yutu: p.csv: unread: colour",
+        "yutu: q.csv: row 2, state: must be one of up, degraded, down, unknown; the row is left out",
+        "yutu: q.csv: unread: by",
+        "yutu: q.csv: gives no observed_at: taken as how things are at that moment",
+    ]
 
 
 def test_an_unknown_plan_and_a_missing_incident_file_are_told_too(folder: Path) -> None:
@@ -266,3 +293,31 @@ def test_zones_without_districts_have_no_place(own_database: Path) -> None:
     assert result.exit_code == 1
     assert "no districts are loaded" in result.output
     assert "name a file, or zones to --end" in yutu("import", "zones").output
+
+
+def test_faults_of_an_imported_file_are_told_with_its_name(own_database: Path) -> None:
+    assert "loaded" in yutu("import", "districts", "--default").output
+    bad = "facility_id,kind,lon,lat,unit\nA,tower,,29.55,\nB,castle,106.55,29.55,\n"
+    (own_database / "bad.csv").write_text(bad, encoding="utf-8")
+    refused = yutu("import", "facilities", "bad.csv", "--crs", "WGS84")
+    assert refused.exit_code == 1
+    assert [line[:26] for line in refused.stderr.splitlines()] == [
+        "yutu: bad.csv: row 1, lon:",
+        "yutu: bad.csv: row 2, kind",
+    ]
+    partly = yutu("import", "facilities", "bad.csv", "--crs", "WGS84", "--partial")
+    assert "name" not in partly.stdout  # no row is left
+    assert "yutu: bad.csv: row 1, lon: " in partly.stderr
+    # what only the database knows
+    (own_database / "unit.csv").write_text(
+        "facility_id,kind,lon,lat,unit\nA,tower,106.55,29.55,NOWHERE\n", encoding="utf-8"
+    )
+    unknown = yutu("import", "facilities", "unit.csv", "--crs", "WGS84")
+    assert unknown.stderr.startswith("yutu: unit.csv: row 1, unit: ")
+    mute = yutu("import", "facilities", "unit.csv")
+    assert mute.stderr.startswith("yutu: unit.csv: crs: declare the coordinate system")
+    (own_database / "empty.geojson").write_text("{}", encoding="utf-8")
+    for noun in ("districts", "zones"):
+        result = yutu("import", noun, "empty.geojson", "--valid-from", "2020-01-01", *(TOLD if noun == "districts" else ()))  # fmt: skip
+        assert result.exit_code == 1
+        assert result.stderr.startswith("yutu: empty.geojson: ")

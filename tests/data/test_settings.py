@@ -1,4 +1,4 @@
-"""What an operator sets is read, and what cannot be used is refused by name, never repeated."""
+"""What an operator sets is read; what cannot be used is named with its value, secrets excepted."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from api.deps import check_settings
 from data.settings import (
     DatabaseSettings,
     DemoSettings,
     PathsSettings,
     SecuritySettings,
     ServerSettings,
+    Settings,
     SituationSettings,
+    WrongSetting,
 )
 from geo.errors import InvalidInput
 
@@ -54,16 +57,54 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SecuritySettings.load().secret_file is None
 
 
-def test_every_bad_variable_is_named_together_and_none_is_repeated(
+def test_every_bad_variable_is_named_together_with_its_value_and_what_would_be_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("PORT", "70000123")
+    monkeypatch.setenv("PORT", "99999")
     monkeypatch.setenv("YUTU_WORKERS", "none-at-all")
-    with pytest.raises(InvalidInput) as refused:
+    monkeypatch.setenv("TLS", "maybe\n")
+    with pytest.raises(WrongSetting) as refused:
         ServerSettings.load()
-    assert {fault.field for fault in refused.value.faults} == {"PORT", "YUTU_WORKERS"}
-    assert "70000123" not in str(refused.value)
-    assert "none-at-all" not in str(refused.value)
+    assert [str(fault) for fault in refused.value.faults] == [
+        r"TLS: 'maybe\n': must be 1 or 0",
+        "PORT: '99999': must be a whole number from 0 to 65535",
+        "YUTU_WORKERS: 'none-at-all': must be a whole number from 1 to 64",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "given", "said"),
+    [
+        (ServerSettings, "YUTU_PORT", "8000.5", "'8000.5': must be a whole number from 0 to 65535"),
+        (SituationSettings, "YUTU_BUILDS_PER_SECOND", "0", "'0': must be a number above 0 and up to 50"),
+        (SituationSettings, "YUTU_NOISE_FLOOR_SHARE", "nan", "'nan': must be a number from 0 to 1"),
+        (SituationSettings, "YUTU_NOISE_FLOOR_SITES", "-1", "'-1': must be a whole number from 0"),
+        (SituationSettings, "YUTU_REACH_M", "3km", "'3km' is not a JSON object such as {\"base_station\""),
+        (SituationSettings, "YUTU_REACH_M", '{"tower": "far"}', "must be numbers, as in {"),
+        (DemoSettings, "YUTU_DEMO", "perhaps", "'perhaps': must be 1 or 0"),
+        (ServerSettings, "PORT", "9" * 5000, f"'{'9' * 60}'…: must be a whole number"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_told_in_our_own_words(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Settings], variable: str, given: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, given)
+    with pytest.raises(WrongSetting) as refused:
+        kind.load()
+    assert [fault.field for fault in refused.value.faults] == [variable]
+    assert said in str(refused.value)
+    assert "Input should" not in str(refused.value)
+
+
+def test_everything_that_can_be_set_is_checked_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = {"YUTU_PARSE_SECONDS": "0", "YUTU_INCIDENT_DUPLICATE_HOURS": "x", "PORT": "x"}
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WrongSetting) as refused:
+        check_settings()
+    assert {fault.field for fault in refused.value.faults} == set(wrong)
 
 
 @pytest.mark.parametrize("given", ["postgres://a:pw@h/n", "postgresql://a:pw@h/n"])
@@ -73,7 +114,15 @@ def test_a_database_url_is_given_our_driver(monkeypatch: pytest.MonkeyPatch, giv
     assert "pw" not in repr(DatabaseSettings.load())
 
 
-@pytest.mark.parametrize("given", ["mysql://a:hunter2@h/n", "hunter2", "postgresql://a:hunter2@h"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "mysql://a:hunter2@h/n",
+        "hunter2",
+        "postgresql://a:hunter2@h",
+        "postgresql://a:hunter2@h:p/n",
+    ],
+)
 def test_a_database_url_that_cannot_be_used_is_refused(
     monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
