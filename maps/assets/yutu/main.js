@@ -316,7 +316,7 @@ if (page.at) {
 new ResizeObserver(() => fit()).observe(map.getContainer());
 choosePlan(location.hash.slice(1) || page.plan, false);
 chooseView("reasons");
-if (stacked.matches) byId("legend").open = false;
+if (window.matchMedia("(max-width: 1100px)").matches) byId("legend").open = false; // it would cover districts
 if (page.situation) onSituation(page.situation);
 setInterval(drawTime, 1000);
 connection.start();
