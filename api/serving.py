@@ -25,7 +25,6 @@ from data.database import app_engine, owner_engine
 from data.postgresql import check_durability
 from data.schema_version import has_newest_schema
 from data.settings import WrongSetting
-from data.settings import WrongSetting
 from data.sign_on_settings import SignOnSettings
 from geo.errors import Fault, Unavailable
 
@@ -51,9 +50,6 @@ def listen(host: str, port: int) -> socket.socket:
                 f"port {port} on {host} is taken by another program (ss -ltnp 'sport = :{port}' "
                 f"names it); stop it, or choose another: PORT={port % 65535 + 1}"
             ) from None
-        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            reason = "is no address of this machine; give one, such as 127.0.0.1 or 0.0.0.0 for all"
-            raise WrongSetting([Fault(f"{host!r} {reason}", None, "YUTU_HOST")]) from None
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             reason = "is no address of this machine; give one, such as 127.0.0.1 or 0.0.0.0 for all"
             raise WrongSetting([Fault(f"{host!r} {reason}", None, "YUTU_HOST")]) from None
