@@ -34,6 +34,7 @@ from data.settings import (
     Settings,
     SituationSettings,
 )
+from data.sign_on_settings import SignOnSettings
 from tests.api.conftest import served
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +53,7 @@ SETTINGS: tuple[type[Settings], ...] = (
     AttachmentSettings,
     IncidentSettings,
     ParseSettings,
+    SignOnSettings,
 )
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \|", re.MULTILINE)
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
