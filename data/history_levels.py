@@ -116,6 +116,7 @@ class PowerLevels:
         basis = (closed, pack.version, repr(declared))
         if power.anew or basis != self._basis:
             self._settled, self._last, self._basis = [], None, basis
+            self._levels: dict[tuple[bytes, bytes], int | None] = {}
         elif power.changed_from is not None:
             until = power.changed_from
             self._settled = [one for one in self._settled if one.through <= until]
@@ -127,7 +128,7 @@ class PowerLevels:
         event = power_event(
             self._adcodes, power, point.at, settled.through if settled else closed, settled
         )
-        grade = Grade(*event.levels(pack, declared))
+        grade = Grade(*event.levels(pack, declared, self._levels))
         self._settled += event.settled()
         self._last = (point.at, power.supply, grade)
         return grade
@@ -149,16 +150,20 @@ def power_event(
     settled: Settled | None = None,
 ) -> PowerEvent:
     """The event since `after`, with the losses that stood then or came later; with `settled`, what
-    was worst before is known, and until `now` is to be."""
+    was worst before is known. Until the last instant of which anything is told it is to be."""
+    standing = [
+        one for one in power.losses if after is None or one.until is None or one.until > after
+    ]
+    told = [t for one in standing for t in (one.since, one.until) if t is not None and t <= now]
     return PowerEvent(
         adcodes,
         power.supply,
-        [one for one in power.losses if after is None or one.until is None or one.until > after],
+        standing,
         now=now,
         after=after,
         earlier=power.earlier,
         settled=settled,
-        settle_at=[now],
+        settle_at=[max(told)] if told else [],
     )
 
 

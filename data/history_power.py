@@ -145,9 +145,10 @@ class PowerHistory:
         for facility_id, told in self._coming.pop(number, ()):
             self._told[facility_id].append(told)
             moved.add(facility_id)
-        for facility_id in moved | self._ahead:
+        moved |= self._ahead
+        for facility_id in moved:
             self._look_again(facility_id, point.at, before, after)
-        self._know(silent, point.at, moved | {facility_id for facility_id, _ in self._covers}, anew)
+        self._know(silent, point.at, moved, anew)
         losses = [one for own in self._own.values() for one in own]
         losses += [one for own in self._reported.values() for one in own]
         return PowerAt(
@@ -231,10 +232,12 @@ class PowerHistory:
         self._own: dict[str, list[Loss]] = {}
         self._ahead: set[str] = set()
         self._unknown: dict[tuple[int, int], bool] = {}
-        self._silent: frozenset[str] | None = None
+        self._silent: frozenset[str] = frozenset()
+        self._by_operator: dict[str, set[str]] = defaultdict(set)
         self._sums: dict[tuple[str | None, bool], list[int]] = defaultdict(lambda: [0] * 4)
         for row in self._versions:
             if not row.ended:
+                self._by_operator[row.operator].add(row.facility_id)
                 sums = self._sums[row.adcode, row.main_grid]
                 sums[0] += row.load_kw
                 sums[2] += row.customers
@@ -274,10 +277,13 @@ class PowerHistory:
     def _know(
         self, silent: frozenset[str], now: datetime, moved: Iterable[str], anew: bool
     ) -> None:
-        """Bring forward whose load is unknown: of what moved, and of all when who is silent did."""
-        everyone = anew or silent != self._silent
+        """Bring forward whose load is unknown: of what moved, and of who fell silent or spoke."""
+        turned = silent ^ self._silent
         self._silent = silent
-        for facility_id in self._rows if everyone else moved:
+        looked = set(self._rows) if anew else set(moved)
+        for operator in turned:
+            looked |= self._by_operator[operator]
+        for facility_id in looked:
             told = self._told.get(facility_id, [])
             for row in self._rows.get(facility_id, ()):
                 if row.ended:

@@ -157,14 +157,26 @@ class PowerEvent:
         assessment["event"] = self._told(worst)
         return assessment, district_levels(pack, current["facts"], self.now)
 
-    def levels(self, pack: RulePack, declared: Mapping[str, Any]) -> EventLevels:
+    def levels(
+        self,
+        pack: RulePack,
+        declared: Mapping[str, Any],
+        known: dict[tuple[bytes, bytes], int | None] | None = None,
+    ) -> EventLevels:
         """The levels of `graded` without its reasons, and without the districts. What it finds
-        settled (`settled`) is for `levels` alone."""
+        settled (`settled`) is for `levels` alone. `known`: levels by what there was and what was
+        lost, kept by the caller for as long as pack and declarations stay."""
+        before = {} if known is None else known
 
         def by(view: PowerView) -> Callable[[Ints], dict[str, Any]]:
+            there = view.supplied.tobytes()
+
             def level(lost: Ints) -> dict[str, Any]:
-                facts = {**declared, **view.facts(lost)}
-                return {"level": level_bounds(pack, facts, self.now)[0]}
+                key = (there, lost.tobytes())
+                if key not in before:
+                    facts = {**declared, **view.facts(lost)}
+                    before[key] = level_bounds(pack, facts, self.now)[0]
+                return {"level": before[key]}
 
             return level
 
