@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from data.database import app_engine
 from tests.api.conftest import assert_problem
@@ -34,9 +34,13 @@ def inventory(database_url: str) -> None:
     engine.dispose()
 
 
-def levels(client: httpx.Client, key: Key) -> Any:
+def levels(client: httpx.Client, key: Key, owner: Engine) -> Any:
+    """How many changes someone made, ticks not among them, and the level of each plan."""
     whole = client.get("/v1/situation", headers=key("viewer")).json()
-    return whole["sequence"], {plan: a["level"] for plan, a in whole["plans"].items()}
+    with owner.connect() as connection:
+        made = text("SELECT count(*) FROM change WHERE batch_id IS NOT NULL")
+        sent = connection.execute(made).scalar_one()
+    return sent, {plan: a["level"] for plan, a in whole["plans"].items()}
 
 
 def test_a_region_is_answered_with_every_member_of_the_contract(
@@ -59,6 +63,35 @@ def test_a_region_is_answered_with_every_member_of_the_contract(
         QUERY, json={**body, "at": "2025-10-01T00:00:00+08:00"}, headers=key("planner")
     )
     assert past.json()["facilities"] == {}
+
+
+@pytest.mark.parametrize("crs", ["WGS84", "GCJ-02", "BD-09", "CGCS2000"])
+def test_the_outline_answered_is_the_region_that_was_counted(
+    client: httpx.Client, key: Key, crs: str
+) -> None:
+    body = {"geometry": POLYGON, "crs": crs, "outline": True}
+    found = client.post(QUERY, json=body, headers=key("planner")).json()
+    outline = found["region"]["outline"]
+    again = {"geometry": outline, "crs": "WGS84", "outline": False}
+    other = client.post(QUERY, json=again, headers=key("planner")).json()
+    assert other["area_m2"] == pytest.approx(found["area_m2"], rel=1e-6)
+    assert other["facilities"] == found["facilities"]
+    assert "outline" not in other["region"]
+    moved = np.abs(np.array(outline["coordinates"][0][0]) - BOX[0]).max()
+    assert bool(moved < 1e-6) is (crs in ("WGS84", "CGCS2000"))
+
+
+def test_an_outline_of_circles_and_lines_is_an_area_and_of_districts_none(
+    client: httpx.Client, key: Key
+) -> None:
+    circle = {"geometry": {"type": "Point", "coordinates": [106.55, 29.56]}, "radius_m": 5000}
+    line = {"geometry": {"type": "LineString", "coordinates": BOX[:2]}, "buffer_m": 500}
+    for body, expected in ((circle, "Polygon"), (line, "Polygon"), ({"adcodes": [YUZHONG]}, None)):
+        answer = client.post(QUERY, json={**body, "outline": True}, headers=key("planner"))
+        found = answer.json()["region"]["outline"]
+        assert (found and found["type"]) == expected
+    wrong = client.post(QUERY, json={**circle, "outline": 1}, headers=key("planner"))
+    assert_problem(wrong, 422)
 
 
 @pytest.mark.parametrize("vertices", [20_000, 50_000])
@@ -95,15 +128,17 @@ def test_what_is_no_region_is_refused(client: httpx.Client, key: Key, name: str)
     assert said not in chinese.text
 
 
-def test_what_if_leaves_the_situation_as_it_is(client: httpx.Client, key: Key) -> None:
-    before = levels(client, key)
+def test_what_if_leaves_the_situation_as_it_is(
+    client: httpx.Client, key: Key, owner: Engine
+) -> None:
+    before = levels(client, key, owner)
     answer = client.post(f"{SCENARIOS}/evaluate", json=TWO, headers=key("planner"))
     assert answer.status_code == 200, answer.text
     found = answer.json()
     assert found["hypothetical"]["plans"]["communications-2024"]["level"] == 2
     assert found["present"]["plans"]["communications-2024"]["level"] is None
     assert found["assumed"][0]["text"].startswith("假设")
-    assert levels(client, key) == before
+    assert levels(client, key, owner) == before
     for role in ("viewer", "field", "utility"):
         refused = client.post(f"{SCENARIOS}/evaluate", json=TWO, headers=key(role))
         assert_problem(refused, 403)
@@ -112,7 +147,7 @@ def test_what_if_leaves_the_situation_as_it_is(client: httpx.Client, key: Key) -
 def test_kept_scenarios_are_shared_compared_and_retired(
     client: httpx.Client, key: Key, owner: Engine
 ) -> None:
-    before = levels(client, key)
+    before = levels(client, key, owner)
     body = {**TWO, "name": "两区基站全停"}
     first = client.post(SCENARIOS, json=body, headers=key("planner"))
     assert first.status_code == 201, first.text
@@ -134,7 +169,7 @@ def test_kept_scenarios_are_shared_compared_and_retired(
     assert_problem(client.delete(f"{SCENARIOS}/{a}", headers=key("commander")), 403)
     assert client.delete(f"{SCENARIOS}/{a}", headers=key("planner")).status_code == 204
     assert_problem(client.get(f"{SCENARIOS}/{a}", headers=key("planner")), 404)
-    assert levels(client, key) == before
+    assert levels(client, key, owner) == before
 
 
 def test_a_scenario_of_something_misspelt_is_refused(client: httpx.Client, key: Key) -> None:
