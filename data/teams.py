@@ -24,7 +24,7 @@ from data.team_message import Position, read_position
 from geo.errors import Fault, InvalidInput
 
 _LOCK = 7120
-_SAID = (
+SAID = (
     "callsign, cot_type, how, group_name, group_role, observed_at, stale_at, geom, accuracy_m,"
     " height_m, speed_mps, course_deg, battery_percent, adcode"
 )
@@ -126,7 +126,7 @@ def _store(write: Write, positions: Sequence[Position], account: Account, receip
 def _insert(write: Write, fresh: Sequence[Position], account: Account) -> None:
     write.connection.execute(
         text(
-            f"INSERT INTO team_position (uid, {_SAID}, future, account, body_sha256, row, batch_id)"
+            f"INSERT INTO team_position (uid, {SAID}, future, account, body_sha256, row, batch_id)"
             " SELECT p.uid, p.callsign, p.cot_type, p.how, p.group_name, p.group_role,"
             " p.observed_at, p.stale_at, g.geom, p.accuracy_m, p.height_m, p.speed_mps,"
             " p.course_deg, p.battery_percent,"
@@ -153,10 +153,10 @@ def _insert(write: Write, fresh: Sequence[Position], account: Account) -> None:
 
 def _apply(connection: Connection, batch_id: int, owners: dict[str, str]) -> int:
     """Make the newest of this batch current, where it is newer than what is. How many moved."""
-    columns = _SAID.split(", ")
+    columns = SAID.split(", ")
     return connection.execute(
         text(
-            f"INSERT INTO team (uid, {_SAID}, account, position_id, batch_id)"
+            f"INSERT INTO team (uid, {SAID}, account, position_id, batch_id)"
             f" SELECT DISTINCT ON (p.uid) p.uid, {', '.join(f'p.{c}' for c in columns)},"
             " CAST(:owners AS jsonb) ->> p.uid, p.id, p.batch_id"
             " FROM team_position p WHERE p.batch_id = :batch AND NOT p.future"
@@ -172,7 +172,7 @@ def _apply(connection: Connection, batch_id: int, owners: dict[str, str]) -> int
 
 # --- reading ----------------------------------------------------------------------------------
 
-_COLUMNS = f"uid, {_SAID}, account, batch_id"
+_COLUMNS = f"uid, {SAID}, account, batch_id"
 #: Which position was the newest then does not depend on who asks, so it is found city-wide.
 _THEN = (
     "SELECT DISTINCT ON (p.uid) p.id FROM team_position p JOIN change h USING (batch_id)"

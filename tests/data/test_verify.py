@@ -24,9 +24,10 @@ from data.incident_submission import store_incident
 from data.outages import store_outage
 from data.returns import store_return
 from data.rulepacks import load_packs
+from data.teams import store_positions
 from data.verify import verify
 from tests.data.stored import assert_verified, bring, event, inventory, send
-from tests.feeds import COMMANDER, INSIDE, NANAN, YUZHONG, ago, facility
+from tests.feeds import COMMANDER, FIELD, INSIDE, NANAN, YUZHONG, ago, facility
 
 CHECKS = {
     *("order", "bodies", "orphans", "ledger", "log", "states", "counters", "deltas"),
@@ -38,6 +39,7 @@ CHECKS = {
         "placed by SQL",
         "submissions",
         "events",
+        "teams",
     ),
 }
 
@@ -97,8 +99,22 @@ def lived_url(make_database: Any, divided_template: str) -> str:
         "rows": [{"adcode": YUZHONG, "total": 5, "down": 1}],
     }
     store_return(engine, given, body=json.dumps(given).encode(), account="u")
+    store_positions(engine, _positions(("T1", 9), ("T1", 3), ("T2", 5), ("T2", -60)), account=FIELD)
     engine.dispose()
     return url
+
+
+def _positions(*seen: tuple[str, int]) -> bytes:
+    """CoT events of teams, each seen that many minutes ago."""
+    lon, lat = INSIDE[YUZHONG]
+    stale = ago(minutes=-120)
+    events = [
+        f'<event version="2.0" uid="{uid}" type="a-f-G-U-C" how="m-g" time="{ago(minutes=minutes)}"'
+        f' start="{ago(minutes=minutes)}" stale="{stale}"><point lat="{lat}" lon="{lon}" hae="0"'
+        ' ce="8" le="9"/><detail><contact callsign="c"/></detail></event>'
+        for uid, minutes in seen
+    ]
+    return f"<events>{''.join(events)}</events>".encode()
 
 
 @pytest.fixture
@@ -122,7 +138,8 @@ def test_what_happened_as_it_should_is_clean_and_every_check_looked_at_something
     assert all(looked_at.values()), looked_at
     assert looked_at["events"] == looked_at["ledger"] == 11
     assert looked_at["placements"] == 2 * (13 + 3)
-    assert report.sequence == 10
+    assert report.sequence == 11
+    assert looked_at["teams"] == 2
     assert {c.name for c in verify(owner).checks} == CHECKS - {"events"}
 
 
@@ -265,7 +282,7 @@ DAMAGE: list[tuple[str, set[str], str]] = [
         "INSERT INTO batch (channel, account, content_type, body, body_sha256)"
         " VALUES ('status', 'u', 'x', '', sha256(''))",
         {"orphans"},
-        "batch 11 is no change",
+        "batch 12 is no change",
     ),
     (
         "ALTER TABLE facility_state DISABLE TRIGGER USER;"
@@ -310,6 +327,31 @@ DAMAGE: list[tuple[str, set[str], str]] = [
     ("UPDATE outage SET body_sha256 = sha256('')", {"submissions"}, "outage O1 revision 1"),
     ('UPDATE incident SET body = body || \'{"kind": "crane"}\'', {"submissions"}, "incident"),
     ("UPDATE operator_return SET body_sha256 = sha256('')", {"submissions"}, "return R1"),
+    (
+        "UPDATE team SET position_id = (SELECT id FROM team_position WHERE uid = 'T1'"
+        " ORDER BY observed_at LIMIT 1) WHERE uid = 'T1'",
+        {"teams"},
+        "team T1: shows position ",
+    ),
+    (
+        "UPDATE team SET geom = ST_SetSRID(ST_MakePoint(106.40, 29.62), 4326) WHERE uid = 'T2'",
+        {"teams"},
+        "team T2: differs from its position",
+    ),
+    ("UPDATE team SET callsign = 'x' WHERE uid = 'T2'", {"teams"}, "team T2: differs"),
+    ("UPDATE team SET adcode = NULL WHERE uid = 'T2'", {"teams"}, "team T2: differs"),
+    ("DELETE FROM team WHERE uid = 'T1'", {"teams"}, "team T1: has positions and is not shown"),
+    (
+        "UPDATE team_position SET future = true WHERE uid = 'T2'",
+        {"teams"},
+        "team T2: is shown without a position that holds",
+    ),
+    (
+        "UPDATE team_position SET future = false WHERE uid = 'T2'",
+        {"teams"},
+        "team T2: shows position ",
+    ),
+    ("UPDATE team SET account = 'other' WHERE uid = 'T1'", {"teams"}, "belongs to other"),
 ]
 
 
@@ -333,8 +375,8 @@ def test_many_faults_are_counted_and_a_few_are_shown(owner: Engine) -> None:
         connection.execute(text("UPDATE batch SET body_sha256 = sha256('')"))
     report = verify(owner)
     check = next(c for c in report.checks if c.name == "bodies")
-    assert (check.wrong, len(check.examples)) == (10, EXAMPLES)
-    assert "    and 5 more" in report.lines()
+    assert (check.wrong, len(check.examples)) == (11, EXAMPLES)
+    assert "    and 6 more" in report.lines()
 
 
 def ran(owner: Engine, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
@@ -348,10 +390,10 @@ def test_the_command_ends_with_0_or_with_1_and_what_differs(
 ) -> None:
     clean = ran(owner, monkeypatch, "--deep")
     assert clean.exit_code == 0, clean.output
-    assert "everything follows from what was received, as of sequence 10" in clean.output
+    assert "everything follows from what was received, as of sequence 11" in clean.output
     with owner.begin() as connection:
         connection.execute(text("UPDATE counter SET down = down + 1 WHERE group_id = 1"))
     damaged = ran(owner, monkeypatch)
     assert damaged.exit_code == 1
-    assert "as of sequence 10: counters" in damaged.output
+    assert "as of sequence 11: counters" in damaged.output
     assert "group_id 1: down is" in damaged.output
