@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from data.check import Check, compare_measures
 from data.check_places import placements
 from data.check_records import bodies, events, ledger, log, order, orphans, submissions
+from data.check_teams import teams
 from data.database import CITY, reading
 from data.facility_states import FacilityStates, states_from_records
 from data.recompute import DELTA_KEY, Recomputed, micros, read_frame, recompute
@@ -72,6 +73,7 @@ def verify(engine: Engine, *, deep: bool = False) -> Report:
             _history(connection, again),
             *placements(connection, deep),
             submissions(connection),
+            teams(connection),
         ]
         if deep:
             checks.append(events(connection))
