@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-interop check format lint types bench setup packages clean
+.PHONY: help run test test-interop mutations check format lint types bench setup packages clean
 
 help: ## what each of these does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-interop: SECTIONS = build base database test interop
 test-interop: setup ## QGIS, LibreOffice and GDAL open what is served (a gigabyte of packages)
 	.venv/bin/pytest -m interop -s tests/interop $(ARGS)
 	.venv/bin/pytest tests/api/test_gis_clients.py $(ARGS)
+
+mutations: setup ## each wall taken away in a copy must turn its named test red (ten minutes)
+	.venv/bin/pytest -m mutation -s tests/test_mutations.py $(ARGS)
 
 check: format lint types ## format, lint and types
 
