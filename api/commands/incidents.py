@@ -8,7 +8,7 @@ import time
 from functools import partial as partial_of
 from pathlib import Path
 from shutil import copyfile
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from sqlalchemy import Engine
@@ -109,18 +109,18 @@ def incidents_command(
             )
         except RefusedFile as error:
             step.end()
+            rejected = rejected_rows(error.faults, lang, read.lines)
             if as_json:
-                told = rejected_rows(error.faults, lang)
-                refused = {"accepted": 0, "duplicates": 0, "rejected": told, "incidents": []}
+                refused = {"accepted": 0, "duplicates": 0, "rejected": rejected, "incidents": []}
                 typer.echo(json.dumps(refused, ensure_ascii=False))
             else:
                 typer.echo("nothing was imported", err=True)
-                _tell_rejected(error.faults, lang)
+                _tell_rejected(rejected)
             raise typer.Exit(1) from None
         finally:
             engine.dispose()
     step.end()
-    _tell(receipt, lang, as_json)
+    _tell(receipt, rejected_rows(receipt.rejected, lang, read.lines), as_json)
     if receipt.rejected:
         raise typer.Exit(1)
 
@@ -158,10 +158,9 @@ def _sender(engine: Engine, name: str | None) -> Account:
     return found
 
 
-def _tell(receipt: ImportReceipt, lang: str, as_json: bool) -> None:
+def _tell(receipt: ImportReceipt, rejected: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        told = receipt.json(rejected_rows(receipt.rejected, lang))
-        typer.echo(json.dumps(told, ensure_ascii=False))
+        typer.echo(json.dumps(receipt.json(rejected), ensure_ascii=False))
         return
     for one in receipt.incidents[:ROWS_SHOWN]:
         if one["status"] == "conflict":
@@ -178,20 +177,20 @@ def _tell(receipt: ImportReceipt, lang: str, as_json: bool) -> None:
         )
     if len(receipt.incidents) > ROWS_SHOWN:
         typer.echo(f"and {len(receipt.incidents) - ROWS_SHOWN} more")
-    _tell_rejected(receipt.rejected, lang)
-    rejected = len({fault.row for fault in receipt.rejected})
+    _tell_rejected(rejected)
     if receipt.unread:
         typer.echo(f"unread: {', '.join(receipt.unread)}", err=True)
     if receipt.refused:
         typer.echo("nothing would be imported without --partial", err=True)
     verb = "would be accepted" if receipt.dry_run else "accepted"
-    typer.echo(f"{verb} {receipt.accepted}, duplicates {receipt.duplicates}, rejected {rejected}")
+    counts = f"{receipt.accepted}, duplicates {receipt.duplicates}, rejected {len(rejected)}"
+    typer.echo(f"{verb} {counts}")
 
 
-def _tell_rejected(faults: tuple[Fault, ...], lang: str) -> None:
-    rows = rejected_rows(faults, lang)
+def _tell_rejected(rows: list[dict[str, Any]]) -> None:
     for one in rows[:ROWS_SHOWN]:
         where = "file" if one["row"] is None else f"row {one['row']}"
+        where += f" (line {one['line']})" if "line" in one else ""
         named = f", {one['field']}" if one["field"] else ""
         typer.echo(f"rejected: {where}{named}: {one['reason']}", err=True)
     if len(rows) > ROWS_SHOWN:

@@ -186,16 +186,16 @@ async def _work(
 def _import(services: Services, asked: _Asked, step: Progress) -> Response:
     """Read the file, store its incidents, tell what became of each."""
     upload, lang = asked.upload, asked.lang
+    file = parse_incident_file(
+        upload.path,
+        name=upload.name,
+        crs=asked.said.get("crs"),
+        plan=asked.said.get("plan"),
+        kind=asked.said.get("kind"),
+        owner=asked.account.username,
+        progress=bound(step, "read"),
+    )
     try:
-        file = parse_incident_file(
-            upload.path,
-            name=upload.name,
-            crs=asked.said.get("crs"),
-            plan=asked.said.get("plan"),
-            kind=asked.said.get("kind"),
-            owner=asked.account.username,
-            progress=bound(step, "read"),
-        )
         receipt = import_incidents(
             services.engine,
             file,
@@ -217,10 +217,10 @@ def _import(services: Services, asked: _Asked, step: Progress) -> Response:
             faults=error.faults,
             accepted=0,
             duplicates=0,
-            rejected=rejected_rows(error.faults, lang),
+            rejected=rejected_rows(error.faults, lang, file.lines),
             incidents=[],
         )
-    return json_answer(receipt.json(rejected_rows(receipt.rejected, lang)))
+    return json_answer(receipt.json(rejected_rows(receipt.rejected, lang, file.lines)))
 
 
 async def _lines(

@@ -11,11 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 from data.sandbox import Limits, report, run_sandboxed
 from geo.errors import CrsError, Fault, InvalidInput, TooLarge
+
+if TYPE_CHECKING:
+    from data.readers.tabular import Lines
 
 ROWS_MAX: Final = 10_000
 #: Ids of incidents whose file gives none, or one that is no UUID, are made in this namespace.
@@ -38,12 +41,14 @@ class IncidentRow:
 @dataclass(frozen=True)
 class IncidentFile:
     """A read file. `columns`: a column as written → the field or `facts.<name>` it is read as;
-    `unread`: columns and parts of the file nothing is read from."""
+    `unread`: columns and parts of the file nothing is read from; `lines` those the rows of a CSV or
+    XLSX begin in."""
 
     format: str
     rows: list[IncidentRow]
     columns: dict[str, str]
     unread: list[str]
+    lines: Lines | None = None
 
 
 def parse_incident_file(
@@ -102,6 +107,7 @@ def incident_file_json(
     ]
     return {
         "format": file.format, "rows": rows, "columns": file.columns, "unread": file.unread,
+        "lines": None if file.lines is None else [file.lines.rows, file.lines.ahead],
     }  # fmt: skip
 
 
@@ -149,7 +155,7 @@ def read_incident_file(
         rows.append(IncidentRow(record.row, None if faults else body, faults, photo))
     unread = [header for header in found.headers if header not in columns]
     named = {header: column.field for header, column in columns.items()}
-    return IncidentFile(found.format, rows, named, [*unread, *found.unread])
+    return IncidentFile(found.format, rows, named, [*unread, *found.unread], found.lines)
 
 
 def _read(path: Path, name: str, rows_max: int) -> Any:
@@ -255,9 +261,21 @@ def _from_json(answer: Any) -> IncidentFile:
             rows,
             {str(header): str(field) for header, field in answer["columns"].items()},
             [str(header) for header in answer["unread"]],
+            _lines(answer["lines"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InvalidInput("the file could not be read; save it anew and send it again") from None
+
+
+def _lines(told: Any) -> Lines | None:
+    from data.readers.tabular import Lines
+
+    if told is None:
+        return None
+    rows, ahead = ([int(number) for number in numbers] for numbers in told)
+    if len(rows) != len(ahead):
+        raise ValueError("a line for each row that begins a stretch")
+    return Lines(rows, ahead) if rows else None
 
 
 def _object(value: Any) -> dict[str, Any] | None:

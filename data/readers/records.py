@@ -23,7 +23,8 @@ class FileRecord:
 class FileRecords:
     """The records of a file. `crs`: the canonical name of the system the file itself states, None
     where it states none; `headers` in order; `unread`: what else stands in it that is not read;
-    `photo`: the media type, if the file is itself a photo of its one incident."""
+    `photo`: the media type, if the file is itself a photo of its one incident; `lines`: of a table,
+    those its rows begin in (`data.readers.tabular.Lines`)."""
 
     format: str
     records: list[FileRecord]
@@ -32,6 +33,7 @@ class FileRecords:
     unread: list[str] = field(default_factory=list)
     photo: str | None = None
     digest: str | None = None
+    lines: Any = None
 
 
 def headers_of(records: list[FileRecord]) -> list[str]:

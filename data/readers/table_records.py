@@ -23,7 +23,8 @@ def read_table_records(path: Path, name: str, form: str, rows_max: int) -> FileR
     if form == "csv" and records and _breaks_off(path, name):
         reason = "the file breaks off in the middle of this row; send it whole"
         records[-1].faults.append(Fault(reason, records[-1].row))
-    return FileRecords(form, records, [str(name) for name in table.frame.columns])
+    headers = [str(name) for name in table.frame.columns]
+    return FileRecords(form, records, headers, lines=table.lines)
 
 
 def _breaks_off(path: Path, name: str) -> bool:

@@ -16,7 +16,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,23 +41,23 @@ _CHUNK_ROWS: Final = 50_000
 _INVISIBLE: Final = "\ufeff\u200b\u200e\u200f"
 
 
+@dataclass
 class Lines:
     """The line of the file, or of the sheet, that a row begins in: row 1 is line 2 where nothing
     stands above the header and no cell holds a line break."""
 
-    def __init__(self) -> None:
-        self._rows: list[int] = []
-        self._ahead: list[int] = []
+    rows: list[int] = field(default_factory=list)
+    ahead: list[int] = field(default_factory=list)
 
     def note(self, row: int, line: int) -> None:
         """Rows come in order; kept is only where the distance between the two changes."""
-        if not self._ahead or self._ahead[-1] != line - row:
-            self._rows.append(row)
-            self._ahead.append(line - row)
+        if not self.ahead or self.ahead[-1] != line - row:
+            self.rows.append(row)
+            self.ahead.append(line - row)
 
     def of(self, row: int) -> int:
         """The line of a row, blank ones included; a row before the first noted counts from it."""
-        return row + self._ahead[max(bisect.bisect_right(self._rows, row) - 1, 0)]
+        return row + self.ahead[max(bisect.bisect_right(self.rows, row) - 1, 0)]
 
 
 @dataclass(frozen=True)

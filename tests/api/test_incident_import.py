@@ -248,9 +248,9 @@ def test_without_partial_one_wrong_row_refuses_all_and_with_it_the_others_are_ta
     file = table(line(), line(deaths="-1"), line(time="yesterday"), line(lat="", lon=""))
     before = count()
     told = assert_problem(fresh(file), 422)
-    assert [(one["row"], one["field"]) for one in told["rejected"]] == [
-        (2, "死亡人数"),
-        (3, "事发时间"),
+    assert [(one["row"], one["line"], one["field"]) for one in told["rejected"]] == [
+        (2, 3, "死亡人数"),
+        (3, 4, "事发时间"),
     ]
     assert [(one["row"], one["field"]) for one in told["errors"]] == [
         (2, "死亡人数"),
@@ -411,7 +411,7 @@ def test_a_field_team_s_file_is_placed_anywhere_and_shown_to_its_districts(
     hidden = fresh(table(places[0]), "field-other", partial=True).json()
     assert hidden["incidents"] == []
     assert hidden["rejected"] == [
-        {"row": 1, "field": "incident_id", "reason": "this incident_id is taken"}
+        {"row": 1, "line": 2, "field": "incident_id", "reason": "this incident_id is taken"}
     ]
     for name, districts in (("field", mine), ("field-other", other), ("commander", ["*"])):
         for incident_id, adcode in ((here, YUZHONG), (there, SHAPINGBA)):
