@@ -120,6 +120,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "facilities_here": ("区域内设施", "Facilities inside"),
     "no_facilities_here": ("区域内没有可见的设施。", "No facility you may see stands inside."),
     "degraded": ("降级", "Degraded"),
+    "operator_unsaid": ("未注明单位", "not stated"),
     "operators": ("按运营单位", "By operator"),
     "districts_here": ("涉及区县", "Districts"),
     "share_of_district": ("占该区县", "of the district"),

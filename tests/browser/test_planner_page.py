@@ -263,6 +263,17 @@ def test_a_line_is_widened_by_the_margin_and_escape_leaves_nothing(
     with answered(page) as wider:
         page.click("#ask")
     assert 4.5 < wider["answer"]["area_m2"] / found["answer"]["area_m2"] < 6
+    page.wait_for_selector("#numbers[data-sequence]")
+    page.click("#edit-outline")
+    x, y = at(page, 107.0, 29.9)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 80, y, steps=4)
+    page.mouse.up()
+    with answered(page) as longer:
+        page.click("#draw-finish")
+    assert longer["answer"]["area_m2"] > wider["answer"]["area_m2"] * 1.3
+    page.wait_for_selector("#numbers[data-sequence]")
     page.click("#clear-region")
     expect(page.locator("#numbers")).to_be_empty()
 

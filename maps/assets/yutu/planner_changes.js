@@ -42,7 +42,7 @@ export class Changes {
     const operators = new Set(Object.values(answer?.facilities ?? {}).flatMap((kind) => Object.keys(kind.operators)));
     const select = this.#field("change-operator");
     const before = select.value;
-    replace(select, el("option", { text: this.say("all_operators"), attrs: { value: "" } }), [...operators].sort().map((one) => el("option", { text: one, attrs: { value: one } })));
+    replace(select, el("option", { text: this.say("all_operators"), attrs: { value: "" } }), [...operators].filter(Boolean).sort().map((one) => el("option", { text: one, attrs: { value: one } })));
     select.value = operators.has(before) ? before : "";
     replace(this.#field("outages-known"), (answer?.outages ?? []).map((one) => el("option", { attrs: { value: one.outage_id } })));
   }

@@ -73,7 +73,7 @@ export class Numbers {
     const head = [el("th", { text: say("kind"), attrs: { scope: "col" } }), ...COUNTS.map((name) => el("th", { text: say(name), attrs: { scope: "col" } })), el("th", { text: say("share"), attrs: { scope: "col" } })];
     const rows = kinds.flatMap(([kind, sums]) => [
       this.count(this.kinds[kind] ?? kind, sums, { kind }, ""),
-      ...Object.entries(sums.operators).map(([operator, own]) => this.count(operator, own, { operator }, "operator")),
+      ...Object.entries(sums.operators).map(([operator, own]) => this.count(operator || say("operator_unsaid"), own, { operator }, "operator")),
     ]);
     const table = el("table", { cls: "figures" }, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows));
     const whole = el("div", { cls: "scroller" }, table);

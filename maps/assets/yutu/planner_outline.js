@@ -8,6 +8,7 @@ const PICKED = { color: "#0d1728", weight: 3, fillColor: "#2256a5", fillOpacity:
 const FILE_BYTES_MAX = 4 * 2 ** 20;
 const BUFFER_M = 1000;
 const COARSE = window.matchMedia("(pointer: coarse)");
+L.Polyline._flat = L.LineUtil.isFlat; // leaflet-draw asks for it by its old name
 const DRAWN = new Set(["polygon", "rectangle", "circle", "line"]);
 
 export class Outline {
@@ -50,8 +51,7 @@ export class Outline {
   draw(tool) {
     this.choose(tool);
     const shape = { ...SHAPE, pane: "region" };
-    // small corners for a mouse, even where the screen can be touched
-    const corner = L.divIcon({ iconSize: COARSE.matches ? [20, 20] : [11, 11], className: "leaflet-div-icon leaflet-editing-icon" });
+    const corner = cornerIcon();
     const corners = { icon: corner, touchIcon: corner };
     const kinds = {
       polygon: () => new L.Draw.Polygon(this.map, { ...corners, allowIntersection: false, drawError: { color: "#b3261e", message: this.say("draw_crossing") }, shapeOptions: shape }),
@@ -291,11 +291,16 @@ export class Outline {
   }
 }
 
+// Small corners for a mouse, even where the screen can be touched.
+function cornerIcon() {
+  return L.divIcon({ iconSize: COARSE.matches ? [20, 20] : [11, 11], className: "leaflet-div-icon leaflet-editing-icon" });
+}
+
 // A layer that leaflet-draw can change; null for what it cannot (several parts, holes of parts).
 function layerOf(body) {
   const { type, coordinates } = body?.geometry ?? {};
   const turned = (ring) => ring.map(([lon, lat]) => [lat, lon]);
-  const options = { ...SHAPE, pane: "region", interactive: false };
+  const options = { ...SHAPE, pane: "region", interactive: false, poly: { icon: cornerIcon() } };
   if (type === "Point" && body.radius_m > 0) return L.circle([coordinates[1], coordinates[0]], { ...options, radius: body.radius_m });
   if (type === "LineString") return L.polyline(turned(coordinates), { ...options, fill: false });
   if (type === "Polygon" && Array.isArray(coordinates[0])) return L.polygon(coordinates.map((ring) => turned(ring.slice(0, -1))), options);
