@@ -20,6 +20,7 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
+from api.sign_on import REFUSED
 from data.sign_on_settings import SignOnSettings, guarded
 from geo.errors import NotAllowed, Unavailable
 
@@ -30,7 +31,6 @@ METADATA_HOLDS_S = 3600.0
 KEYS_APART_S = 30.0
 LEEWAY_S = 30
 CLAIMS = ["iss", "sub", "aud", "exp", "iat", "nonce"]
-REFUSED = "the identity provider's answer does not hold; sign in again"
 
 log = structlog.get_logger("yutu.sign_on")
 
@@ -226,20 +226,6 @@ class IdentityProvider:
             _note("no JSON object")
             raise NotAllowed(REFUSED)
         return said
-
-
-class SignOn:
-    """A background part of the services: the provider, if one is set."""
-
-    def __init__(self, settings: SignOnSettings) -> None:
-        self.settings = settings
-        self.provider = None if settings.issuer is None else IdentityProvider(settings)
-
-    def start(self) -> None:
-        """Nothing: the provider is asked when someone signs in."""
-
-    def stop(self) -> None:
-        """Nothing runs."""
 
 
 def _note(why: str) -> None:

@@ -6,9 +6,9 @@ import time
 
 from api.deps import Services
 from api.export_part import Exports
-from api.identity_provider import SignOn
 from api.ogc_catalog import OgcCatalog
 from api.ogc_pool import ReaderPool
+from api.sign_on import SignOn
 from api.situations import Situations
 from data.attachments import FOLDER
 from data.blobs import BlobFolder

@@ -13,10 +13,10 @@ from fastapi.responses import RedirectResponse
 from api.answers import json_answer
 from api.credentials import CHALLENGE, SESSION_COOKIE
 from api.deps import Caller, Csrf, LangDep, Services, ServicesDep, services_of
-from api.identity_provider import SignOn
 from api.problems import problem
 from api.routing import make_router
 from api.security import SESSION_AUDIENCE, TOKEN_AUDIENCE
+from api.sign_on import SignOn
 from data.accounts import Account, authenticate
 from data.ended_sessions import end_session
 from data.sign_in_limit import Attempt

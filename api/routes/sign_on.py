@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from api.credentials import SESSION_COOKIE
 from api.deps import Services, ServicesDep
-from api.identity_provider import REFUSED, IdentityProvider, SignOn
 from api.routes.session import safe_path, set_cookie
 from api.routing import make_router
 from api.security import SESSION_AUDIENCE
+from api.sign_on import REFUSED, SignOn
 from data.ended_sessions import end_session
 from data.identities import Identity, end_sign_on, sign_on
 from data.sign_on_settings import SignOnSettings
 from geo.errors import NotAllowed, NotFound
+
+if TYPE_CHECKING:
+    from api.identity_provider import IdentityProvider
 
 CALLBACK = "/login/oidc/callback"
 WAITING_COOKIE = "yutu_sign_on"

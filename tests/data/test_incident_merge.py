@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from data.accounts import Account
-from data.database import app_engine, reading, sequence_at
+from data.database import CITY, app_engine, reading, sequence_at, set_scope
 from data.incident_history import incident_history
 from data.incident_merge import merge_incident, read_merge, read_unmerge
 from data.incident_states import NEXT_STATES, casualty_notice
@@ -312,11 +312,14 @@ def test_the_database_itself_refuses_a_duplicate_of_itself(
     engine: Engine, database_url: str
 ) -> None:
     key = new(engine)
-    with engine.connect() as connection, pytest.raises(Exception, match="duplicate_of"):
-        connection.execute(
-            text(
-                "INSERT INTO incident_revision SELECT incident_id, 2, batch_id, account, '',"
-                " 'duplicate', facts, incident_id FROM incident_revision WHERE incident_id = :id"
-            ),
-            {"id": key},
-        )
+    with engine.connect() as connection:
+        set_scope(connection, CITY)
+        with pytest.raises(Exception, match="duplicate_of"):
+            connection.execute(
+                text(
+                    "INSERT INTO incident_revision SELECT incident_id, 2, batch_id, account, '',"
+                    " 'duplicate', facts, incident_id FROM incident_revision"
+                    " WHERE incident_id = :id"
+                ),
+                {"id": key},
+            )
