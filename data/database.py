@@ -21,6 +21,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 
+from data.retired_log import reach_back
+
 APP_ROLE = "yutu_app"
 CITY = ("*",)
 #: Over a network: a server that is gone without a word is noticed, and its connections end.
@@ -190,10 +192,14 @@ def publish(
 
 
 def sequence_at(connection: Connection, at: datetime | None) -> int:
-    """The greatest sequence known at `at` (inclusive); the newest without `at`; 0 before any."""
+    """The greatest sequence known at `at` (inclusive); the newest without `at`; 0 before any.
+
+    The transaction then sees the log of events as of `at` whole, also where it was retired.
+    """
     sql = "SELECT coalesce(max(sequence), 0) FROM change"
     if at is None:
         return int(connection.execute(text(sql)).scalar_one())
+    reach_back(connection, at, at)
     # received_at never runs against sequence, so the newest row of the index range is the answer
     found = connection.execute(
         text(

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from data.divisions import DivisionVersion, versions
+from data.retired_log import reach_back
 from data.rulepacks import RulePacks
 from geo.rules import RulePack
 
@@ -39,6 +40,7 @@ class Point:
 
 def points(connection: Connection, times: Sequence[datetime], packs: RulePacks) -> list[Point]:
     """A point for each of these times, which are in order and not ahead of now."""
+    reach_back(connection, times[0], times[-1])
     known = versions(connection)
     rows = connection.execute(text(_SEQUENCES), {"times": list(times)}).all()
     found = []

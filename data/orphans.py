@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from data.blobs import BlobFolder
 from data.database import reading
+from data.retired_log import forget_unread
 
 OLD_ENOUGH_S = 24 * 3600.0
 SWEEP_EVERY_S = 3600.0
@@ -160,5 +161,6 @@ class Sweeper:
                     removed = sweep_orphans(self._engine, self._blobs)
                     if removed:
                         log.info("orphaned files removed", files=removed)
+                    forget_unread(self._engine)
         except (SQLAlchemyError, OSError) as error:
             log.warning("orphaned files not swept", error=type(error).__name__)

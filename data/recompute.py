@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
+from data.retired_log import EVER, reach_back
 from data.status import INVENTORY_LOCK
 from data.tables import MEASURES, STATES
 
@@ -103,7 +104,9 @@ WHERE l.facility_pk IS NULL AND l.observed_at <= b.opened_at + interval '5 minut
 
 
 def recompute(connection: Connection) -> Recomputed:
-    """States and deltas that follow from the records which this transaction sees."""
+    """States and deltas that follow from the records which this transaction sees, and from those
+    that were retired into files."""
+    reach_back(connection, *EVER)
     versions = read_frame(connection, _VERSIONS, state=_STATE)
     events = read_frame(connection, _EVENTS, state=_STATE, event_id=object)
     return _recomputed(versions, events)

@@ -18,6 +18,7 @@ from data.check_teams import teams
 from data.database import CITY, reading
 from data.facility_states import FacilityStates, states_from_records
 from data.recompute import DELTA_KEY, Recomputed, micros, read_frame, recompute
+from data.retired_log import damaged
 from data.tables import MEASURES, STATES
 
 _SUMS = ", ".join(f"sum({m})::bigint AS {m}" for m in MEASURES)
@@ -59,8 +60,12 @@ def verify(engine: Engine, *, deep: bool = False) -> Report:
         sequence = int(
             connection.execute(text("SELECT coalesce(max(sequence), 0) FROM change")).scalar_one()
         )
+        archive = _archive(connection)
+        if archive.wrong:  # without them nothing can be computed again
+            return Report(sequence, [archive])
         again = recompute(connection)
         checks = [
+            archive,
             order(connection),
             bodies(connection),
             orphans(connection),
@@ -78,6 +83,14 @@ def verify(engine: Engine, *, deep: bool = False) -> Report:
         if deep:
             checks.append(events(connection))
     return Report(sequence, checks)
+
+
+def _archive(connection: Connection) -> Check:
+    check = Check("archive", "the files of retired months are as they were written")
+    check.looked_at, wrong = damaged(connection)
+    for example in wrong:
+        check.found(example)
+    return check
 
 
 def _states(connection: Connection, again: Recomputed) -> Check:

@@ -37,6 +37,7 @@ SILENT = (
     "data/file_faults.py",
     "data/files_situation.py",
     "data/inventory.py",
+    "data/log_retirement.py",
     "data/migrations/",
     "data/postgresql.py",
     "data/postmaster.py",

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine
 import data.tables_access
 import data.tables_relay
 import data.tables_reports
+import data.tables_retired
 import data.tables_scenario
 import data.tables_teams  # noqa: F401  (all register their tables)
 from data.tables import metadata

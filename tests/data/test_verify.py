@@ -30,6 +30,7 @@ from tests.data.stored import assert_verified, bring, event, inventory, send
 from tests.feeds import COMMANDER, FIELD, INSIDE, NANAN, YUZHONG, ago, facility
 
 CHECKS = {
+    "archive",
     *("order", "bodies", "orphans", "ledger", "log", "states", "counters", "deltas"),
     *(
         "checkpoints",
@@ -135,6 +136,7 @@ def test_what_happened_as_it_should_is_clean_and_every_check_looked_at_something
     report = assert_verified(owner)
     looked_at = {check.name: check.looked_at for check in report.checks}
     assert set(looked_at) == CHECKS
+    assert looked_at.pop("archive") == 0  # tests/api/test_retired_log.py has retired months
     assert all(looked_at.values()), looked_at
     assert looked_at["events"] == looked_at["ledger"] == 11
     assert looked_at["placements"] == 2 * (13 + 3)
