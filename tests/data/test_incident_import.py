@@ -20,7 +20,7 @@ from data.accounts import Account
 from data.attachments import list_attachments
 from data.blobs import BlobFolder
 from data.builder import Builder
-from data.database import app_engine, owner_engine
+from data.database import app_engine, owner_engine, reading
 from data.incident_import import ImportReceipt, RefusedFile, import_incidents
 from data.incident_submission import store_incident
 from data.rulepacks import load_packs
@@ -259,7 +259,7 @@ def test_the_stream_tells_each_new_incident_or_each_district(
     receipt = bring(file_of(*bodies))
     bring(file_of(*bodies))
     builder.build_once()
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         told = connection.execute(
             text("SELECT sequence, adcode, payload FROM stream_event WHERE kind = 'incident'")
         ).all()
