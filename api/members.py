@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, Final
 
 from geo.errors import Fault, InvalidInput
@@ -17,6 +16,7 @@ from geo.errors import Fault, InvalidInput
 NAMES_LISTED: Final = 100
 NAME_CHARACTERS_SHOWN: Final = 64
 MEMBERS_COMPARED: Final = 40
+PAIRS_COMPARED: Final = 5_000
 #: What other interfaces call the same, beside the name here.
 _ALSO: Final[Mapping[str, tuple[str, ...]]] = {
     "state": ("status",),
@@ -62,7 +62,8 @@ def named_meant(faults: Iterable[Fault], value: Any, schema: Mapping[str, Any]) 
 
     A fault with a row is of that entry (1-based) where `value` is a list, else of the object.
     """
-    return [_named(fault, _entry(value, fault.row), schema) for fault in faults]
+    near = _Near()
+    return [_named(fault, _entry(value, fault.row), schema, near) for fault in faults]
 
 
 @contextmanager
@@ -80,19 +81,34 @@ def _entry(value: Any, row: int | None) -> Any:
     return value[row - 1] if row is not None and 0 < row <= len(value) else None
 
 
-def _named(fault: Fault, given: Any, schema: Mapping[str, Any]) -> Fault:
+def _named(fault: Fault, given: Any, schema: Mapping[str, Any], near: _Near) -> Fault:
     known = schema.get("items", schema).get("properties", {})
     name = fault.field
     if not isinstance(given, dict) or name not in known or given.get(name) is not None:
         return fault
     strange = [one for one in given if one not in known][:MEMBERS_COMPARED]
-    meant = next((one for one in strange if _is_near(one, str(name))), None)
+    meant = next((one for one in strange if near(one, str(name))), None)
     if meant is None:
         return fault
     return Fault(f"is missing; {meant} is not read, write {name}", fault.row, name)
 
 
-@lru_cache(maxsize=4096)
+class _Near:
+    """Whether names are near each other, each pair looked at once and not more than so many: what
+    is sent may hold a million different names."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def __call__(self, given: str, name: str) -> bool:
+        pair = (given, name)
+        if pair not in self._known:
+            if len(self._known) >= PAIRS_COMPARED:
+                return False
+            self._known[pair] = _is_near(given, name)
+        return self._known[pair]
+
+
 def _is_near(given: str, name: str) -> bool:
     """Whether a person who wrote `given` likely meant `name`: case, separators, a slip or two."""
     if len(given) > NAME_CHARACTERS_SHOWN or not given.isprintable():

@@ -4,6 +4,7 @@ named; accepted rows that are not applied are listed by number."""
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +106,19 @@ def test_what_is_no_event_has_no_members(value: Any) -> None:
 def test_the_names_listed_are_limited() -> None:
     events = [{f"k{n}": 1} for n in range(10_000)]
     assert unread(events, status.SCHEMA) == [f"k{n}" for n in range(NAMES_LISTED)]
+
+
+def test_a_million_strange_names_take_no_time() -> None:
+    events = [{f"stat{n}_{m}x": 1 for m in range(40)} for n in range(5_000)]
+    faults = [Fault("state must be one of up", n + 1, "state") for n in range(5_000)]
+    began = time.perf_counter()
+    assert len(named_meant(faults, events, status.SCHEMA)) == 5_000
+    unread(events, status.SCHEMA)
+    assert time.perf_counter() - began < 5
+    # the same slip in every event is named in every event
+    slips = [{"staus": "down"} for _ in range(20_000)]
+    told = named_meant([Fault("", n + 1, "state") for n in range(20_000)], slips, status.SCHEMA)
+    assert {fault.reason for fault in told} == {"is missing; staus is not read, write state"}
 
 
 def test_accepted_events_that_are_not_applied_are_listed_by_row(
