@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from alembic import command
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
@@ -23,7 +24,7 @@ from data.api_keys import (
     rotate_key,
     store_key,
 )
-from data.database import app_engine, owner_engine
+from data.database import alembic_config, app_engine, owner_engine
 from geo.errors import InvalidInput, NotFound
 
 DISTRICTS = ["500103", "500106"]
@@ -211,4 +212,29 @@ def test_the_api_can_note_uses_and_nothing_more(
         connection.execute(text("UPDATE account_key SET last_used_at = now()"))
         with pytest.raises(ProgrammingError, match="permission"):
             connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_the_key_an_account_had_before_goes_on_as_its_first(bare_database_url: str) -> None:
+    configuration = alembic_config(bare_database_url)
+    command.upgrade(configuration, "0008")
+    engine = owner_engine(bare_database_url)
+    old = draw_key()
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO account (username, role, districts, password_hash, api_key_sha256)"
+                " VALUES ('old', 'viewer', '{*}', 'x', :key), ('none', 'viewer', '{*}', 'x', NULL)"
+            ),
+            {"key": key_sha256(old)},
+        )
+    command.upgrade(configuration, "head")
+    with engine.connect() as connection:
+        assert [(k.username, k.sha256) for k in holding_keys(connection)] == [
+            ("old", key_sha256(old))
+        ]
+    command.downgrade(configuration, "0008")
+    with engine.connect() as connection:
+        kept = connection.execute(text("SELECT api_key_sha256 FROM account WHERE username = 'old'"))
+        assert bytes(kept.scalar_one()) == key_sha256(old)
     engine.dispose()
