@@ -59,7 +59,9 @@ def test_every_control_has_a_name(lang):
         before = html[: html.index(mark)]
         inside = before.rfind("<label") > before.rfind("</label>")
         assert inside or "aria-label" in attrs, attrs
-    described = {attrs["aria-describedby"] for _, attrs in parsed.elements if "aria-describedby" in attrs}
+    described = {
+        attrs["aria-describedby"] for _, attrs in parsed.elements if "aria-describedby" in attrs
+    }
     ids = {attrs.get("id") for _, attrs in parsed.elements}
     assert described <= ids
 
