@@ -48,14 +48,15 @@ METRIC_CRS: Final = "EPSG:4545"
 _WGS84_EPSG: Final = frozenset({4326, 3857, *range(32643, 32654)})
 _CGCS2000_EPSG: Final = frozenset({4490, *range(4491, 4555)})
 ACCEPTED: Final = (
-    "WGS84, CGCS2000, GCJ-02, BD-09, EPSG:4326, EPSG:4490, EPSG:3857, "
+    "WGS84, CGCS2000, GCJ-02 (高德, 腾讯), BD-09 (百度), EPSG:4326, EPSG:4490, EPSG:3857, "
     "EPSG:4491–4554 (CGCS2000 Gauss-Krüger zones), EPSG:32643–32653 (WGS 84 / UTM 43N–53N)"
 )
 _SPELLINGS: Final = {
     "WGS84": WGS84, "WGS1984": WGS84, "EPSG4326": WGS84, "CRS84": WGS84, "OGCCRS84": WGS84,
     "CGCS2000": CGCS2000, "CHINA2000": CGCS2000, "EPSG4490": CGCS2000, "国家2000": CGCS2000,
-    "GCJ02": GCJ02, "GCJ2": GCJ02, "火星坐标": GCJ02,
-    "BD09": BD09, "BD09LL": BD09, "百度坐标": BD09,
+    "GCJ02": GCJ02, "GCJ2": GCJ02, "火星": GCJ02, "火星坐标": GCJ02, "国测局": GCJ02,
+    "高德": GCJ02, "高德地图": GCJ02, "腾讯": GCJ02, "腾讯地图": GCJ02,
+    "BD09": BD09, "BD09LL": BD09, "百度": BD09, "百度坐标": BD09, "百度地图": BD09,
 }  # fmt: skip
 _DEGREES: Final = frozenset({WGS84, CGCS2000, GCJ02, BD09})
 _GEOD: Final = pyproj.Geod(ellps="WGS84")

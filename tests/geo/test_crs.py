@@ -63,6 +63,7 @@ def distance_m(a, b):
         ("WGS84", "WGS84"), ("wgs 84", "WGS84"), ("WGS-84", "WGS84"), ("EPSG:4326", "WGS84"), ("OGC:CRS84", "WGS84"),
         ("urn:ogc:def:crs:OGC::CRS84", "WGS84"), ("cgcs2000", "CGCS2000"), ("epsg:4490", "CGCS2000"),
         ("GCJ-02", "GCJ-02"), ("gcj02", "GCJ-02"), ("GCJ_02", "GCJ-02"), ("bd-09", "BD-09"), ("BD09", "BD-09"),
+        ("高德", "GCJ-02"), ("火星坐标", "GCJ-02"), ("腾讯地图", "GCJ-02"), ("百度", "BD-09"),
         ("epsg:4545", "EPSG:4545"), ("EPSG:04545", "EPSG:4545"), ("urn:ogc:def:crs:EPSG::4544", "EPSG:4544"),
     ],
 )  # fmt: skip
