@@ -56,6 +56,7 @@ OWN_SCRIPTS = (
     "field_form.js",
     "field_map.js",
     "field_place.js",
+    "field_position.js",
     "field_queue.js",
     "field_sender.js",
     "field_store.js",

@@ -33,7 +33,7 @@ FILES: tuple[str, ...] = (
     *(ASSET_URLS[name] for name in ("leaflet", "leaflet_css")),
     *(SCRIPT_URL, STYLE_URL, MANIFEST_URL, ICON_URL),
     *(f"{_OWN}/{name}.js" for name in ("field_store", "field_sender", "field_map", "field_form")),
-    *(f"{_OWN}/{name}.js" for name in ("field_place", "field_queue", "dom")),
+    *(f"{_OWN}/{name}.js" for name in ("field_place", "field_position", "field_queue", "dom")),
 )
 WORKER_CSP = "default-src 'none'; connect-src 'self'"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import maps.text
+
 _PAIRS: dict[str, tuple[str, str]] = {
     "title": ("现场上报", "Field report"),
     "language": ("English", "中文"),
@@ -39,6 +41,11 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "position_forms": (
         "经度在前；度分秒也可：29°33′46.8″N 106°33′05.8″E",
         "Longitude first; or 29°33′46.8″N 106°33′05.8″E",
+    ),
+    "position_unreadable": (
+        "不像坐标：应为两个数（经度在前）或度分秒，请核对。仍可提交",
+        "Not like coordinates: two numbers, longitude first, or degrees, minutes, seconds."
+        " It can still be sent",
     ),
     "crs": ("坐标系", "Datum"),
     "crs_WGS84": ("WGS-84（手机 GPS、北斗）", "WGS-84 (phone GPS, Beidou)"),
@@ -126,9 +133,12 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "field_kind": ("是什么", "What"),
     "field_stranded_since": ("滞留开始时间", "Stranded since"),
 }
+#: A level that is open is told in the words of the commander's map.
+_OF_THE_MAP = ("open_wholly", "open_above")
 WORDS: Mapping[str, Mapping[str, str]] = {
-    "zh": {key: pair[0] for key, pair in _PAIRS.items()},
-    "en": {key: pair[1] for key, pair in _PAIRS.items()},
+    lang: {key: pair[turn] for key, pair in _PAIRS.items()}
+    | {key: maps.text.WORDS[lang][key] for key in _OF_THE_MAP}
+    for turn, lang in enumerate(maps.text.LANGS)
 }
 
 KINDS: Mapping[str, tuple[str, str]] = {

@@ -11,6 +11,7 @@ from playwright.sync_api import BrowserContext, expect
 from sqlalchemy import Engine, text
 
 import maps.field_page
+import maps.text
 from maps.assets import ASSETS_DIR
 from tests.browser.field_site import (
     LIFT,
@@ -30,6 +31,7 @@ from tests.browser.field_site import field_site as field_site
 from tests.browser.field_site import phone as phone
 from tests.feeds import INSIDE, NANAN, SHAPINGBA
 from tests.geo.border_places import as_text, border_places
+from tests.geo.test_position import test_what_people_type_is_the_same_place as _readable
 
 pytestmark = pytest.mark.browser
 
@@ -142,6 +144,75 @@ def test_the_phones_position_can_be_cleared_and_replaced(
     stored = newest(owner)
     assert (stored.adcode, stored.original_position) == (SHAPINGBA, f"{lon} {lat}")
     assert "accuracy_m" not in stored.body
+
+
+def test_text_that_is_plainly_no_position_is_marked_without_a_network_and_still_queued(
+    field_site: Site, phone: BrowserContext, tmp_path: Path
+) -> None:
+    url, _, credentials = field_site
+    page = visit(phone, url, credentials)
+    phone.set_offline(True)
+    page.reload()
+    readable = [one for mark in _readable.pytestmark for one in mark.args[1]]
+    readable += [as_text(106.5516, 29.563, turn) for turn in range(6)]
+    readable += ["", "  ", "36360000，3270000", "[106.5516, 29.5630]"]
+    plainly_not = ["29.56,106.55 abc", "解放碑", "106.5516", "N29.5", "1,2,3,4,5,6,7", "？"]
+    marked = page.evaluate(
+        """async (texts) => {
+          const { unreadable } = await import("/static/yutu/field_position.js");
+          return texts.filter(unreadable);
+        }""",
+        [*readable, *plainly_not],
+    )
+    assert len(readable) > 30
+    assert marked == plainly_not
+    pick(page, "boiler")
+    page.click("#typed summary")
+    hint = page.locator("#position-hint")
+    page.fill("#position", "29.56,106.55 abc")
+    expect(hint).to_contain_text("不像坐标")
+    expect(page.locator("#position")).to_have_attribute("aria-invalid", "true")
+    hint.scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "unreadable.png")
+    page.fill("#position", "106.55,29.56")
+    expect(hint).to_have_text("")
+    expect(page.locator("#position")).to_have_attribute("aria-invalid", "false")
+    page.fill("#position", "29.56,106.55 abc")
+    page.click("button.send")
+    expect(page.locator(".report.waiting")).to_have_count(1)
+    phone.set_offline(False)
+    expect(page.locator(".report.refused ul.why")).to_contain_text("位置", timeout=WAIT_MS)
+
+
+def test_a_receipt_says_how_grave_it_may_be_while_facts_are_unknown(
+    field_site: Site, phone: BrowserContext, tmp_path: Path
+) -> None:
+    url, _, credentials = field_site
+    page = visit(phone, url, credentials)
+    pick(page, "pressure_vessel")
+    page.fill("#address", "某厂")
+    page.click("button.send")
+    said = maps.text.WORDS["zh"]
+    wholly = said["open_wholly"].format(most="Ⅰ级")
+    first = sent(page, 1)
+    expect(first).to_contain_text(wholly)
+    pick(page, "crane")
+    page.locator("#fact-overturned").get_by_role("button", name="是", exact=True).click()
+    page.fill("#address", "某工地")
+    page.click("button.send")
+    expect(sent(page, 2)).to_contain_text(f"Ⅲ级 · {said['open_above'].format(most='Ⅰ级')}")
+    pick(page, "communications-2024")
+    pick(page, "base_station")
+    page.fill("#address", "某基站")
+    page.click("button.send")
+    third = sent(page, 3)
+    expect(third).to_contain_text("不单独定级")
+    expect(third).not_to_contain_text("信息不全")
+    page.locator("#queue").scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "open-levels.png")
+    page.click("#language")
+    english = maps.text.WORDS["en"]["open_wholly"].format(most="Level Ⅰ")
+    expect(page.locator(".report.sent").last).to_contain_text(english)
 
 
 def test_what_is_being_filled_in_outlives_the_page(field_site: Site, phone: BrowserContext) -> None:

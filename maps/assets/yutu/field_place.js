@@ -3,8 +3,10 @@
 
 import { el } from "./dom.js";
 import { PlaceMap, districtAt } from "./field_map.js";
+import { unreadable } from "./field_position.js";
 
 const SYSTEMS = ["WGS84", "GCJ-02", "BD-09", "CGCS2000", "EPSG:4544", "EPSG:4545", "EPSG:4546"];
+const PAUSE_MS = 600; // what is still being typed is not marked
 const RESCUE_CODE = /^\d{6}$/;
 export const EMPTY_PLACE = { position: "", measured: null, crs: "WGS84", accuracy_m: null, rescue_code: "", facility_id: "" };
 
@@ -41,10 +43,19 @@ export class PlacePicker {
     this.clearer = el("button", { cls: "plain dark", text: say("clear_place"), attrs: { type: "button", id: "clear-place" }, on: { click: () => this.#clear() } });
     this.mapNode = el("div", { cls: "map", attrs: { id: "place-map" } });
     this.text = el("input", {
-      attrs: { id: "position", type: "text", maxlength: 200, autocomplete: "off", spellcheck: "false", placeholder: say("position_example") },
-      on: { input: () => { Object.assign(draft, { position: this.text.value, measured: null, accuracy_m: null }); this.show(); } },
+      attrs: { id: "position", type: "text", maxlength: 200, autocomplete: "off", spellcheck: "false", placeholder: say("position_example"), "aria-describedby": "position-hint" },
+      on: {
+        input: () => {
+          Object.assign(draft, { position: this.text.value, measured: null, accuracy_m: null });
+          this.show();
+          clearTimeout(this.timer);
+          this.timer = setTimeout(() => this.#mark(), PAUSE_MS);
+        },
+        change: () => this.#mark(),
+      },
     });
     this.text.value = draft.position;
+    this.hint = el("span", { cls: "why mild", attrs: { id: "position-hint", role: "status" } });
     this.system = el("select", { attrs: { id: "crs" }, on: { change: () => {
       Object.assign(draft, { crs: this.system.value, measured: null, accuracy_m: null });
       this.show();
@@ -52,10 +63,11 @@ export class PlacePicker {
     this.system.value = draft.crs;
     const others = el("details", { attrs: { id: "typed" } }, el("summary", { text: say("other_ways") }),
       el("div", { cls: "numbers" },
-        el("label", {}, el("span", { text: say("position") }), this.text, el("span", { cls: "quiet", text: say("position_forms") })),
+        el("label", {}, el("span", { text: say("position") }), this.text, this.hint, el("span", { cls: "quiet", text: say("position_forms") })),
         el("label", {}, el("span", { text: say("crs") }), this.system),
         this.#code("facility_id", { maxlength: 128, autocapitalize: "characters" })));
     others.open = typed;
+    this.#mark();
     return [
       lift ? this.#code("rescue_code", { maxlength: 12, inputmode: "numeric", cls: "code" }) : null,
       el("button", { cls: "wide strong", text: say("locate"), attrs: { type: "button", id: "locate" }, on: { click: () => this.#locate() } }),
@@ -73,6 +85,13 @@ export class PlacePicker {
     });
     control.value = this.draft[name];
     return el("label", { cls: "fact" }, el("span", { text: this.say(name) }), control);
+  }
+
+  // A hint, never a refusal: the server may know more.
+  #mark() {
+    const marked = unreadable(this.draft.position);
+    this.hint.textContent = marked ? this.say("position_unreadable") : "";
+    this.text.setAttribute("aria-invalid", String(marked));
   }
 
   #locate() {
@@ -98,6 +117,7 @@ export class PlacePicker {
   #filled(near) {
     this.text.value = this.draft.position;
     this.system.value = this.draft.crs;
+    this.#mark();
     this.show(near);
     this.kept();
   }
@@ -116,6 +136,7 @@ export class PlacePicker {
   show(near = true) {
     const { say, draft } = this;
     const given = Boolean(draft.position.trim());
+    if (this.hint.textContent && !unreadable(draft.position)) this.#mark(); // mended: at once
     this.clearer.hidden = !given;
     const wgs = draft.crs === "WGS84" || draft.crs === "CGCS2000";
     const pair = given && wgs ? (draft.measured ?? decimalPair(draft.position)) : null;

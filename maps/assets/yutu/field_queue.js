@@ -1,6 +1,6 @@
 // What was filed on this device: waiting, sent with its receipt, or refused with the reason.
 
-import { dayAndTime, el, ROMAN, replace } from "./dom.js";
+import { dayAndTime, el, openWords, ROMAN, replace } from "./dom.js";
 
 const HAN = /\p{Script=Han}/u;
 
@@ -32,11 +32,19 @@ function receipt({ receipt: told, answered_at }, say, districtName, graded) {
   return el("div", {},
     el("dl", {},
       pair("district", districtName(told.adcode) ?? say(outside ? "outside_city" : "unplaced")),
-      pair("level", ROMAN[level] ? say("level_of", { level: ROMAN[level] }) : say(graded ? "level_none" : "level_by_district")),
+      pair("level", levelOf(told.assessment, say, graded)),
       pair("answered", dayAndTime(answered_at)),
       pair("receipt", told.incident_id)),
     ...(told.warnings ?? []).map((one) => el("p", { cls: "why mild", text: one.text })),
     told.probable_duplicates?.length ? el("p", { cls: "why mild", text: say("duplicates", { n: told.probable_duplicates.length }) }) : null);
+}
+
+// Unknown is not zero: no level reached with facts missing is a level that is open.
+function levelOf(assessment, say, graded) {
+  const level = ROMAN[assessment?.level];
+  const open = level || graded ? openWords(assessment?.bounds, say) : null;
+  if (level) return [say("level_of", { level }), open].filter(Boolean).join(" · ");
+  return open ?? say(graded ? "level_none" : "level_by_district");
 }
 
 function refusal({ problem }, say) {
