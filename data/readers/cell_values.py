@@ -57,6 +57,7 @@ def read_time(cell: Any) -> str:
     if found is None:
         raise ValueError(f"cannot be read as a time; {_TIME_RIGHT}")
     if found["hour"] is None:
+        _moment([int(found[part]) for part in ("year", "month", "day")])
         raise ValueError(f"has no time of day; {_TIME_RIGHT}")
     if found["minute"] is None and ":" in text[found.start("hour") :][:4]:
         raise ValueError(f"cannot be read as a time; {_TIME_RIGHT}")

@@ -18,9 +18,10 @@ from typing import Any, Final
 
 from data.readers.cell_values import as_number, folded, read_amount, read_time
 from data.rulepacks import load_packs
-from geo.crs import parse_crs
-from geo.errors import CrsError, Fault
+from geo.crs import WGS84, parse_crs
+from geo.errors import CrsError, Fault, InvalidInput
 from geo.facts import Fact
+from geo.position import read_position
 
 NAMES: Final = Path(__file__).resolve().parents[1] / "reference" / "incident_columns.toml"
 #: In plans that have this fact, the kind of an incident states it.
@@ -180,6 +181,8 @@ class RowReader:
         ):
             if body[field] is None and not one.complained(field):
                 one.fault(field, f"is missing; {remedy}")
+        if one.faults and body["position"] is not None and not one.complained("crs"):
+            one.check_place(body["position"], body.get("crs"))
         return {key: value for key, value in body.items() if value is not None}, one.faults
 
 
@@ -366,6 +369,13 @@ class _Row:
             self.fault(field, "must be a finite number")
             return None
         return number
+
+    def check_place(self, place: list[float] | str, crs: str | None) -> None:
+        """The faults of a place whose row is refused already, so all are listed together."""
+        try:
+            read_position(place, parse_crs(crs) if crs is not None else WGS84)
+        except InvalidInput as error:
+            self.faults += [Fault(f.reason, self._row, f.field) for f in error.faults]
 
     def crs(self) -> str | None:
         """What the row itself says: its column, else the name behind 经度 or 坐标."""
