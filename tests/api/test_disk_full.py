@@ -135,13 +135,16 @@ def test_a_full_disk_loses_nothing_acknowledged_and_reading_goes_on(
     monkeypatch.setenv("YUTU_VAR", str(small_disk / "var"))
     monkeypatch.setenv("YUTU_DISK_FREE_MIB", str(reserve_mib))
     server = Server(url, tmp_path / "server.log")
+    ended = threading.Event()
     server.start()
     try:
         server.wait_ready()
         reader = httpx.Client(base_url=server.url, headers={"X-API-Key": keys["commander"]})
         wait_for(lambda: reader.get("/ready").status_code == 200, 60)
         ballast = fill(small_disk, free_bytes(small_disk) - (reserve_mib + ROOM_MIB) * MIB)
-        ended = threading.Event()
+        # where crash recovery too finds the disk full, PostgreSQL ends and `yutu run` starts it
+        watch = threading.Thread(target=own_cluster.watch, args=(ended,), daemon=True)
+        watch.start()
         writers = [Writer(i, server.url, keys["utility"], ended) for i in range(WRITERS)]
         for writer in writers:
             writer.start()
@@ -158,13 +161,15 @@ def test_a_full_disk_loses_nothing_acknowledged_and_reading_goes_on(
         ballast.unlink()
         began = [len(w.acknowledged) for w in writers]
         wait_for(
-            lambda: all(len(w.acknowledged) > n for w, n in zip(writers, began, strict=True)), 60
+            lambda: all(len(w.acknowledged) > n for w, n in zip(writers, began, strict=True)), 180
         )
         ended.set()
         for writer in writers:
             writer.join(40)
+        watch.join(40)
         assert reader.get("/v1/outages", timeout=5).status_code == 200
     finally:
+        ended.set()
         server.kill()
     owner.dispose()
     own_cluster.stop()
