@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import uuid
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 
 from data import postmaster
@@ -31,6 +33,9 @@ JUST_MADE_S = 60.0
 # of durability start their own cluster without these.
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
 ROOMY = {"max_connections": "120", "max_wal_size": "1GB", "min_wal_size": "80MB"}
+# Servers run in threads here. What structlog prints by default goes to whatever sys.stdout is just
+# then, pytest exchanges that, and CPython 3.11 may write to the freed one: the process dies.
+structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.__stderr__))
 
 
 @pytest.fixture(scope="session", autouse=True)

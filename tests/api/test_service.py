@@ -29,14 +29,14 @@ PHONES = ["13800138000", "+86 138 0013 8000", "138-0013-8000", "023-63211234"]
 def log_lines() -> Iterator[io.StringIO]:
     """What would go to stderr, with our own configuration."""
     root = logging.getLogger()
-    before, level = root.handlers, root.level
+    before, level, usual = root.handlers, root.level, structlog.get_config()
     logs.configure()
     lines = io.StringIO()
     handler = root.handlers[0]
     assert isinstance(handler, logging.StreamHandler)
     handler.setStream(lines)
     yield lines
-    structlog.reset_defaults()
+    structlog.configure(**usual)
     root.handlers = before
     root.setLevel(level)
 
