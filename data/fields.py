@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import rfc8785
 
@@ -60,6 +61,17 @@ class Fields:
         else:
             return value
         return None
+
+    def incident(self, name: str) -> UUID | None:
+        """The UUID of an incident; required."""
+        value = self.raw(name, required=True)
+        if value is None:
+            return None
+        try:
+            return UUID(value if type(value) is str else "")
+        except ValueError:
+            self.fault(name, "must be the UUID of an incident")
+            return None
 
     def words(self, name: str, *, characters_max: int, required: bool = False) -> str | None:
         """A text for people; without NUL, which the database cannot hold."""

@@ -29,15 +29,10 @@ def read_distinction(body: Any) -> Distinction:
     faults: list[Fault] = []
     read = Fields(given, faults)
     reason = read.words("reason", characters_max=2000, required=True)
-    other = read.raw("other", required=True)
-    found = None
-    try:
-        found = None if other is None else UUID(other if type(other) is str else "")
-    except ValueError:
-        read.fault("other", "must be the UUID of an incident")
-    if faults or found is None:
+    other = read.incident("other")
+    if faults or other is None:
         raise InvalidInput(faults)
-    return Distinction(found, reason or "")
+    return Distinction(other, reason or "")
 
 
 def mark_distinct(

@@ -41,15 +41,10 @@ def read_merge(body: Any) -> Merge:
     faults: list[Fault] = []
     read = Fields(given, faults)
     reason = read.words("reason", characters_max=2000, required=True)
-    into = read.raw("into", required=True)
-    found = None
-    try:
-        found = None if into is None else UUID(into if type(into) is str else "")
-    except ValueError:
-        read.fault("into", "must be the UUID of an incident")
+    into = read.incident("into")
     if faults:
         raise InvalidInput(faults)
-    return Merge(found, reason or "")
+    return Merge(into, reason or "")
 
 
 def read_unmerge(body: Any) -> Merge:

@@ -49,6 +49,7 @@ UNUSED_BY_MAP = frozenset(
 OWN_SCRIPTS = (
     "assessment.js",
     "choropleth.js",
+    "city_view.js",
     "connection.js",
     "district.js",
     "dom.js",
@@ -61,6 +62,7 @@ OWN_SCRIPTS = (
     "field_sender.js",
     "field_store.js",
     "field_worker.js",
+    "header.js",
     "incidents.js",
     "inset.js",
     "labels.js",
@@ -72,7 +74,6 @@ OWN_SCRIPTS = (
     "planner_export.js",
     "planner_facilities.js",
     "planner_geojson.js",
-    "planner_header.js",
     "planner_numbers.js",
     "planner_outline.js",
     "planner_result.js",

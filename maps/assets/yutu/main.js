@@ -1,10 +1,12 @@
 // Wires the page together: one state, drawn again whenever the situation or a choice changes.
 
-import { AssessmentPanel, levelIsOpen } from "./assessment.js";
+import { AssessmentPanel } from "./assessment.js";
 import { Choropleth } from "./choropleth.js";
+import { CityView } from "./city_view.js";
 import { Connection } from "./connection.js";
 import { DistrictCard } from "./district.js";
-import { age, clockTime, dayAndTime, el, levelBadge, levelWords, replace, sinceWords, speaker } from "./dom.js";
+import { el, replace, speaker } from "./dom.js";
+import { Header } from "./header.js";
 import { IncidentList } from "./incidents.js";
 import { Inset } from "./inset.js";
 import { Legend } from "./legend.js";
@@ -19,7 +21,7 @@ const map = window[page.map];
 const layer = window[page.layer];
 
 const stacked = window.matchMedia("(max-width: 860px)"); // the panel is below the map
-const state = { situation: null, plan: null, measure: null, view: "reasons", line: null };
+const state = { situation: null, plan: null, measure: null, view: "reasons" };
 
 const features = new Map();
 layer.eachLayer((path) => features.set(path.feature.properties.adcode, path.feature));
@@ -38,12 +40,7 @@ map.getPane("labels").style.pointerEvents = "none";
 L.control.zoom({ position: "topright", zoomInTitle: say("zoom_in"), zoomOutTitle: say("zoom_out") }).addTo(map);
 L.control.scale({ imperial: false, position: "bottomleft" }).addTo(map);
 
-let home = true; // the whole city is in view, and stays so when the window changes
-let fitting = false;
-map.on("moveend", () => {
-  if (!fitting) home = false;
-});
-fit();
+const cityView = new CityView({ map, layer, say });
 
 const pick = (code) => select(code, true, true);
 const choropleth = new Choropleth({ map, layer, style: page.style, say, onSelect: select });
@@ -65,7 +62,7 @@ const panel = new AssessmentPanel({
   onIncident: (id) => showIncident(incidentFeature(id)),
 });
 const centre = choropleth.centre();
-map.addControl(viewControl());
+cityView.addButtons(centre);
 const inset = centre ? new Inset({ root: byId("inset"), main: choropleth, centre, style: page.style, say, onSelect: pick }) : null;
 const table = new DistrictTable({ root: byId("table"), say, nameOf, onSelect: pick });
 const legend = new Legend({ root: byId("legend-body"), say, style: page.style });
@@ -111,30 +108,6 @@ const teams = new Teams({
 
 function showLegend() {
   if (state.plan) legend.show(state.plan, state.measure, choropleth, points, teams);
-}
-
-function fit() {
-  fitting = true;
-  map.invalidateSize({ animate: false });
-  if (home) map.fitBounds(layer.getBounds(), { padding: [14, 14], animate: false });
-  fitting = false;
-}
-
-// To the whole city, and to the small districts in the middle.
-function viewControl() {
-  const control = new L.Control({ position: "bottomleft" });
-  const button = (id, show) => el("button", { cls: "centre", text: say(id), attrs: { type: "button", id, title: say(`${id}_title`) }, on: { click: show } });
-  control.onAdd = () => {
-    const whole = button("whole", () => {
-      home = true;
-      fit();
-    });
-    const near = centre ? button("centre", () => map.fitBounds(centre.bounds, { padding: [14, 14], animate: false })) : null;
-    const box = el("div", { cls: "view-buttons" }, whole, near);
-    L.DomEvent.disableClickPropagation(box);
-    return box;
-  };
-  return control;
 }
 
 function choosePlan(id, remember = true) {
@@ -191,24 +164,8 @@ function showIncident(feature) {
   if (stacked.matches) map.getContainer().scrollIntoView({ block: "start" });
 }
 
-function drawPlans() {
-  for (const plan of page.plans) {
-    const tab = byId(`plan-${plan.id}`);
-    const assessment = state.situation?.plans?.[plan.id];
-    const level = assessment?.level ?? null;
-    const open = levelIsOpen(assessment);
-    const words = level
-      ? levelWords(level, assessment.severity, say)
-      : say(open ? "level_open" : assessment ? "not_reached" : "no_assessment_short");
-    tab.setAttribute("aria-pressed", String(plan === state.plan));
-    tab.classList.toggle("calm", Boolean(assessment?.below_noise_floor));
-    tab.dataset.level = level ?? "";
-    replace(tab, levelBadge(level, say, "tab", open), el("span", { cls: "tab-words" }, el("b", { text: plan.short }), el("span", { text: words })));
-  }
-}
-
 function draw() {
-  drawPlans();
+  header.show(state.situation, state.plan);
   const active = document.activeElement;
   choropleth.paint(state.situation, state.plan, state.measure);
   // Raising a path moves it in the document, which drops the keyboard focus.
@@ -220,60 +177,13 @@ function draw() {
   if (card.adcode && !card.root.contains(document.activeElement)) card.show(card.adcode, state.situation);
 }
 
-// A line that is up and has nothing new must not look like one that is cut, nor the other way.
-function drawTime() {
-  const situation = state.situation;
-  if (!situation) return;
-  byId("as-of").textContent = dayAndTime(situation.as_of);
-  if (page.at) return;
-  const seconds = (connection.now() - Date.parse(situation.as_of)) / 1000;
-  const live = state.line === "live";
-  byId("line-words").textContent = say(live ? "line_live" : state.line ? "line_lost" : "line_connecting");
-  byId("age").textContent = live ? sinceWords(situation.as_of, seconds, say) : state.line ? say("before_cut") : age(seconds, say);
-  byId("time").dataset.line = state.line ?? "";
-}
-
-function drawSynthetic() {
-  const value = state.situation?.synthetic;
-  const some = value === true || (typeof value === "number" && value > 0);
-  const partly = typeof value === "number" && value > 0 && value < 1;
-  byId("synthetic").hidden = !some;
-  byId("synthetic").textContent = partly ? say("synthetic_part", { n: Math.max(1, Math.floor(value * 100)) }) : say("synthetic");
-}
-
 function onSituation(situation) {
   state.situation = situation;
   document.body.dataset.sequence = situation.sequence;
   draw();
-  drawSynthetic();
-  drawTime();
   if (page.at) return;
   points.soon(); // outages come and go with the situation
   teams.soon(); // and so do positions: every change is a situation
-}
-
-function onState(news) {
-  const banner = byId("connection");
-  const told = (key) => {
-    dot.title = say(key);
-    dot.setAttribute("aria-label", say(key));
-  };
-  const dot = byId("line");
-  state.line = news.kind;
-  dot.dataset.state = news.kind;
-  drawTime();
-  if (news.kind === "lost") {
-    banner.textContent = say("lost_since", { time: clockTime(news.since) });
-    told("line_lost");
-  } else if (news.kind === "signed_out") {
-    const target = `${location.pathname}${location.search}`;
-    replace(banner, el("span", { text: say("signed_out") }), el("a", { text: say("sign_in"), attrs: { href: `${page.urls.login}?next=${encodeURIComponent(target)}` } }));
-  } else if (news.kind === "refused") {
-    banner.textContent = say("refused", { status: news.status });
-  } else {
-    told("line_live");
-  }
-  banner.hidden = news.kind === "live";
 }
 
 function chooseView(view) {
@@ -290,11 +200,11 @@ const connection = new Connection({
   at: page.at,
   lang: page.lang,
   onSituation,
-  onState,
+  onState: (news) => header.state(news),
   onEvent: (kind) => kind === "incident" && points.soon(),
 });
 
-for (const plan of page.plans) byId(`plan-${plan.id}`).addEventListener("click", () => choosePlan(plan.id));
+const header = new Header({ page, say, now: () => connection.now(), onPlan: choosePlan });
 for (const name of ["reasons", "table"]) {
   byId(`view-${name}`).addEventListener("click", () => chooseView(name));
   byId(`view-${name}`).addEventListener("keydown", (event) => {
@@ -304,21 +214,11 @@ for (const name of ["reasons", "table"]) {
     byId(`view-${other}`).focus();
   });
 }
-byId("language").addEventListener("click", () => {
-  document.cookie = `yutu_lang=${byId("language").dataset.lang}; path=/; max-age=31536000; samesite=lax`;
-});
-if (page.at) {
-  byId("past").hidden = false;
-  byId("past-time").textContent = dayAndTime(page.at);
-  byId("line").hidden = true;
-}
 
-new ResizeObserver(() => fit()).observe(map.getContainer());
 choosePlan(location.hash.slice(1) || page.plan, false);
 chooseView("reasons");
 if (window.matchMedia("(max-width: 1100px)").matches) byId("legend").open = false; // it would cover districts
 if (page.situation) onSituation(page.situation);
-setInterval(drawTime, 1000);
 connection.start();
 points.load();
 teams.load();

@@ -1,14 +1,15 @@
 // Wires the planner's page together: one region, one list of suppositions, one time.
 
 import { Choropleth } from "./choropleth.js";
+import { CityView } from "./city_view.js";
 import { Connection } from "./connection.js";
 import { dayAndTime, el, replace, speaker } from "./dom.js";
+import { Header } from "./header.js";
 import { Legend } from "./legend.js";
 import { Api, Faults, Refusal } from "./planner_api.js";
 import { Changes } from "./planner_changes.js";
 import { Files } from "./planner_export.js";
 import { FacilityFinder } from "./planner_facilities.js";
-import { Header } from "./planner_header.js";
 import { Numbers } from "./planner_numbers.js";
 import { Outline } from "./planner_outline.js";
 import { Result } from "./planner_result.js";
@@ -37,12 +38,7 @@ map.createPane("labels").style.zIndex = "450";
 map.getPane("labels").style.pointerEvents = "none";
 L.control.zoom({ position: "topright", zoomInTitle: say("zoom_in"), zoomOutTitle: say("zoom_out") }).addTo(map);
 L.control.scale({ imperial: false, position: "bottomleft" }).addTo(map);
-let home = true; // the whole city is in view, and stays so when the window changes
-let fitting = false;
-map.on("moveend", () => {
-  if (!fitting) home = false;
-});
-fit();
+const cityView = new CityView({ map, layer, say });
 
 const faultsOf = (places, rest) => new Faults({ say, places, rest });
 const regionFaults = faultsOf({ geometry: "error-geometry", crs: "error-crs", radius_m: "error-radius_m", buffer_m: "error-buffer_m", adcodes: "error-region" }, "error-region");
@@ -57,7 +53,7 @@ const connection = new Connection({ urls: page.urls, at: page.at, lang: page.lan
 const header = new Header({ page, say, now: () => connection.now(), onPlan: choosePlan });
 const choropleth = new Choropleth({ map, layer, style: page.style, say, onSelect: pick });
 const legend = new Legend({ root: byId("legend-body"), say, style: page.style });
-map.addControl(viewControl(choropleth.centre()));
+cityView.addButtons(choropleth.centre());
 const numbers = new Numbers({ root: byId("numbers"), say, kinds: page.kinds, nameOf, onAgain: () => ask() });
 const result = new Result({ root: byId("result"), say, plans: page.plans, kinds: page.kinds, nameOf, plan: () => state.plan, onPlan: choosePlan, onSelect: reveal });
 const outline = new Outline({ map, featureOf: (code) => features.get(code), say, faults: regionFaults, onChange: regionChanged });
@@ -66,30 +62,6 @@ const finder = new FacilityFinder({ api, url: page.urls.facilities, say, kinds: 
 const files = new Files({ api, url: page.urls.export, at: page.at, say, faults: exportFaults, bbox: () => outline.bbox() });
 const saved = new Saved({ api, url: page.urls.scenarios, at: page.at, say, username: page.username, result, onOpen: openSaved });
 new When({ api, url: page.urls.page, at: page.at, lang: page.lang, say, faults: whenFaults });
-
-function fit() {
-  fitting = true;
-  map.invalidateSize({ animate: false });
-  if (home) map.fitBounds(layer.getBounds(), { padding: [14, 14], animate: false });
-  fitting = false;
-}
-
-// To the whole city, and to the small districts in the middle.
-function viewControl(centre) {
-  const control = new L.Control({ position: "bottomleft" });
-  const button = (id, show) => el("button", { cls: "centre", text: say(id), attrs: { type: "button", id, title: say(`${id}_title`) }, on: { click: show } });
-  control.onAdd = () => {
-    const whole = button("whole", () => {
-      home = true;
-      fit();
-    });
-    const near = centre ? button("centre", () => map.fitBounds(centre.bounds, { padding: [14, 14], animate: false })) : null;
-    const box = el("div", { cls: "view-buttons" }, whole, near);
-    L.DomEvent.disableClickPropagation(box);
-    return box;
-  };
-  return control;
-}
 
 // --- the map ------------------------------------------------------------------------------------
 
@@ -311,7 +283,6 @@ byId("evaluate-form").addEventListener("submit", evaluate);
 byId("hours").addEventListener("input", changesChanged);
 byId("save-form").addEventListener("submit", save);
 
-new ResizeObserver(() => fit()).observe(map.getContainer());
 tellRegion();
 recall();
 if (page.situation) onSituation(page.situation);

@@ -9,7 +9,7 @@ export class Header {
   // `now` is the server's clock; `onPlan` is told which plan someone chooses.
   constructor({ page, say, now, onPlan }) {
     Object.assign(this, { page, say, now });
-    this.line = null;
+    this.line = null; // a line that is up and has nothing new must not look like one that is cut
     this.situation = null;
     for (const plan of page.plans) byId(`plan-${plan.id}`).addEventListener("click", () => onPlan(plan.id));
     byId("language").addEventListener("click", () => {
