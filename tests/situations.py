@@ -19,6 +19,8 @@ from data.readers.boundaries import default_divisions
 from geo.districts import simplify_for_display
 from geo.grade import RulePack, assess, district_levels, worst_of
 from maps.layers import label_circle
+from maps.map_view import MapView
+from maps.text import Lang
 
 PLANS = ("communications-2024", "power-outage-2021", "special-equipment-2023")
 PLANS_DIR = Path(__file__).resolve().parents[1] / "data" / "plans"
@@ -78,6 +80,12 @@ def rule_packs() -> dict[str, RulePack]:
 def packs(lang: str = "zh") -> dict[str, dict[str, Any]]:
     """The rule packs as `/v1/plans/{plan}` gives them."""
     return {plan: pack.as_json(lang) for plan, pack in rule_packs().items()}
+
+
+def view(lang: Lang = "zh", **said: Any) -> MapView:
+    """All districts and packs for an account, now and without a situation, or as said otherwise."""
+    own = {"districts": districts(), "packs": packs(lang), "at": None, "csrf": "token"}
+    return MapView(lang=lang, **(own | {"user": {"username": "commander"}} | said))
 
 
 def graded(rows: list[dict[str, Any]], incident: dict[str, Any] | None) -> dict[str, Any]:

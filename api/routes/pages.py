@@ -19,6 +19,7 @@ from api.situations import Situations
 from data.accounts import Account
 from data.database import reading
 from data.divisions import DivisionVersion, feature_collection, version_at
+from maps.map_view import MapView
 from maps.situation_map import render_page
 
 #: Borders on the page may stray this far, in metres; neighbours keep a common one.
@@ -72,14 +73,24 @@ def plan_map(visit: VisitDep, plan: str) -> Response:
 
 
 def _page(visit: Visit, plan: str | None) -> Response:
+    page = render_page(
+        map_view(visit),
+        plan,
+        planner=visit.account.role in SUPPOSES,
+        layers=LAYERS if visit.account.role in READS_INCIDENTS else ["outages"],
+    )
+    return page_answer(page, request=visit.request)
+
+
+def map_view(visit: Visit) -> MapView:
+    """What a map shows this visit: the districts and rules of its time, of now the situation too."""
     services, at = visit.services, visit.at
     with reading(services.engine) as connection:
         version = version_at(connection, at)
         districts = display_districts(connection, services.configuration.database_url, version)
     in_force = services.packs.in_force(at or datetime.now(UTC))
     stored = services.get(Situations).latest(visit.lang) if at is None else None
-    page = render_page(
-        plan=plan,
+    return MapView(
         lang=visit.lang,
         districts=districts,
         packs={pack.plan: pack.as_json(visit.lang) for pack in in_force},
@@ -87,10 +98,7 @@ def _page(visit: Visit, plan: str | None) -> Response:
         user={"username": visit.account.username, "role": visit.account.role},
         csrf=visit.csrf,
         situation=orjson.loads(stored.body) if stored else None,
-        planner=visit.account.role in SUPPOSES,
-        layers=LAYERS if visit.account.role in READS_INCIDENTS else ["outages"],
     )
-    return page_answer(page, request=visit.request)
 
 
 def display_districts(

@@ -94,18 +94,14 @@ class MapServer:
 
     def _page(self, request: Request, plan: str | None) -> Response:
         lang = as_lang(request.query_params.get("lang"))
-        page = render_page(
-            plan=plan,
-            lang=lang,
+        view = situations.view(
+            lang,
             districts=self.districts,
-            packs=situations.packs(lang),
             at=request.query_params.get("at"),
-            user={"username": "commander"},
-            csrf="token",
             situation=self.situation if self.embed else None,
-            layers=[] if self.incidents is None else ["incidents", "outages"],
         )
-        return _answer(page)
+        layers = [] if self.incidents is None else ["incidents", "outages"]
+        return _answer(render_page(view, plan, layers=layers))
 
     def _app(self) -> FastAPI:
         app = FastAPI(openapi_url=None)

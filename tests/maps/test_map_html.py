@@ -15,21 +15,15 @@ from shapely.geometry import Point, Polygon, mapping
 from geo.errors import InvalidInput, NotFound
 from maps.layers import label_circle
 from maps.login import local_path, render_login
+from maps.map_view import sources
 from maps.page import Page
-from maps.situation_map import render_page, sources
+from maps.situation_map import render_page
 from tests import situations
 from tests.geometries import ZOO
 
 
-def page(plan=None, lang="zh", districts=None, **more) -> Page:
-    given = {"at": None, "user": {"username": "commander"}, "csrf": "token", "situation": None}
-    return render_page(
-        plan=plan,
-        lang=lang,
-        districts=districts or situations.districts(),
-        packs=situations.packs(lang),
-        **(given | more),
-    )
+def page(plan=None, lang="zh", **said) -> Page:
+    return render_page(situations.view(lang, **said), plan)
 
 
 class Elements(HTMLParser):

@@ -15,6 +15,7 @@ from maps.page import Page
 from maps.planner_page import CRS, EXPORTS, FORMATS, render_planner
 from maps.planner_page import FACILITY_KINDS as OFFERED_KINDS
 from maps.planner_words import PLANNER_WORDS
+from maps.situation_map import render_page
 from maps.text import WORDS
 from tests import situations
 from tests.maps.test_map_html import Elements, borders
@@ -22,14 +23,8 @@ from tests.maps.test_map_html import Elements, borders
 WORD_OF_SCRIPT = re.compile(r'say\(\s*"(\w+)"')
 
 
-def page(lang="zh", districts=None, **more) -> Page:
-    given = {"at": None, "user": {"username": "planner"}, "csrf": "token", "situation": None}
-    return render_planner(
-        lang=lang,
-        districts=districts or situations.districts(),
-        packs=situations.packs(lang),
-        **(given | more),
-    )
+def page(lang="zh", **said) -> Page:
+    return render_planner(situations.view(lang, **said))
 
 
 def test_both_languages_have_every_word_and_none_hides_one_of_the_map():
@@ -143,10 +138,5 @@ def test_an_approximate_border_is_named():
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_the_commanders_map_leads_to_the_planners_page_only_for_who_may_open_it(allowed):
-    from maps.situation_map import render_page
-
-    made = render_page(
-        plan=None, lang="zh", districts=situations.districts(), packs=situations.packs("zh"),
-        at=None, user={"username": "x"}, csrf="token", planner=allowed,
-    )  # fmt: skip
+    made = render_page(situations.view(), planner=allowed)
     assert ('href="/planner"' in made.html.decode()) is allowed
