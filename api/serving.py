@@ -126,6 +126,7 @@ def serve(
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_worker_healthcheck=HEALTHCHECK_S,
+        forwarded_allow_ips=configuration.server.proxies,  # not what its own variable says
         ssl_certfile=None if made is None else made.server,
     )
     if workers == 1:

@@ -8,6 +8,7 @@ emptiness is always a mistake.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import secrets
@@ -184,6 +185,8 @@ class ServerSettings(Settings):
 
     `YUTU_HOST` is this machine alone, and with `TLS=1`, which is for phones, every address it has.
     `YUTU_TLS_NAMES`: more host names and addresses for the certificate, separated by commas.
+    `YUTU_TRUSTED_PROXIES`: whose word on the caller's address and on HTTPS is taken, addresses and
+    networks separated by commas; `none`: nobody's.
     """
 
     tls: bool = Field(False, validation_alias=AliasChoices("YUTU_TLS", "TLS"))
@@ -191,6 +194,23 @@ class ServerSettings(Settings):
     host: str = Field(default_factory=lambda known: "0.0.0.0" if known.get("tls") else "127.0.0.1")  # noqa: S104
     port: int = Field(8000, ge=0, le=65_535, validation_alias=AliasChoices("YUTU_PORT", "PORT"))
     workers: int = Field(2, ge=1, le=64)
+    trusted_proxies: str = "127.0.0.1"
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, said: str) -> str:
+        try:
+            _proxies(said)
+        except ValueError:
+            raise ValueError(
+                "must be IP addresses or networks, separated by commas, or none"
+            ) from None
+        return said
+
+    @property
+    def proxies(self) -> list[str]:
+        """Networks of `trusted_proxies`, also as an IPv6 socket names IPv4 addresses."""
+        return [str(network) for network in _proxies(self.trusted_proxies)]
 
     @property
     def more_names(self) -> list[str]:
@@ -283,6 +303,20 @@ class AdmissionSettings(Settings):
     place_wait_s: float = Field(1.2, gt=0, le=30)
     bodies_mib: int = Field(512, ge=1, le=65_536)
     disk_free_mib: int = Field(256, ge=0, le=1_048_576)
+
+
+def _proxies(said: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Raises ValueError for what is no address and no network."""
+    if said.strip() == "none":
+        return []
+    found: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    for one in said.split(","):
+        network = ipaddress.ip_network(one.strip())
+        found.append(network)
+        if isinstance(network, ipaddress.IPv4Network):
+            mapped = f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+            found.append(ipaddress.ip_network(mapped))
+    return found
 
 
 def _shown(value: str) -> str:
