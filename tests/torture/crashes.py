@@ -32,7 +32,7 @@ def kill_api(torture: Torture) -> None:
             if not ledger.grows():
                 break
             time.sleep(float(rng.uniform(0, 0.6)))
-            if number % 3 == 2:
+            if number % 6 == 5:
                 site.kill_server()
             else:
                 site.kill_worker()

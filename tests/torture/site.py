@@ -163,9 +163,10 @@ class Site:
         return httpx.Response(599, request=httpx.Request(method, self.server.url + path[:120]))
 
     def sql(self, statement: str, **values: Any) -> Any:
-        """The first value of the first row, as the owner."""
+        """The first value of the first row, if any, as the owner."""
         with self.owner.begin() as connection:
-            return connection.execute(text(statement), values).scalar()
+            done = connection.execute(text(statement), values)
+            return done.scalar() if done.returns_rows else None
 
     def yutu(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A command as it is typed."""
@@ -205,9 +206,11 @@ class Site:
         return len(pids)
 
     def kill_worker(self) -> None:
-        workers = self.server.workers()
-        self.killed |= set(workers[-1:])
-        self.server.kill_worker()
+        """SIGKILL to the oldest worker, which serves for certain."""
+        for pid in [one for one in self.server.workers() if _serves(one)][:1]:
+            self.killed.add(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def kill_server(self) -> None:
         """All at once, and started again."""
