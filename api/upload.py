@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from data.scratch import make_scratch, remove_scratch
 from geo.errors import Fault, InvalidInput, TooLarge
 
 #: What a form has around its file: the other parts, boundaries, headers.
@@ -29,12 +30,18 @@ _TRUTH: Final = {
 
 @dataclass(frozen=True)
 class Upload:
-    """`path` ends like the sender's `name`, which is for showing only; `parts` are the texts of the
-    query and, behind them, of the form."""
+    """`path` ends like the sender's `name`, which is for showing only, and so is `media_type`;
+    `parts` are the texts of the query and, behind them, of the form. Whoever holds it discards it.
+    """
 
     path: Path
     name: str
+    media_type: str
     parts: tuple[tuple[str, str], ...]
+
+    def discard(self) -> None:
+        """The file is no longer needed; nothing of it stays on disk."""
+        remove_scratch(self.path.parent)
 
     def text(self, name: str) -> str | None:
         """The last non-empty text of that name. Raises InvalidInput for one that cannot be kept."""
@@ -59,7 +66,7 @@ class Upload:
 
 
 async def receive_upload(
-    request: Request, folder: Path, *, fields_max: int, file_bytes_max: int | None = None
+    request: Request, *, fields_max: int, file_bytes_max: int | None = None
 ) -> Upload:
     """The part `file` of the form, never whole in memory, and the other parts.
 
@@ -76,14 +83,20 @@ async def receive_upload(
             reason = "is missing; send multipart/form-data with the file in the part `file`"
             raise InvalidInput([Fault(reason, None, "file")])
         name = _shown(Path(file.filename or "").name)
-        suffix = Path(name).suffix.lower()
-        path = folder / f"upload{suffix if _SUFFIX.fullmatch(suffix) else ''}"
-        with path.open("wb") as out:
-            await run_in_threadpool(shutil.copyfileobj, file.file, out)
         texts = [(key, value) for key, value in form.multi_items() if isinstance(value, str)]
+        suffix = Path(name).suffix.lower()
+        folder = make_scratch("import")
+        try:
+            path = folder / f"upload{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+            with path.open("wb") as out:
+                await run_in_threadpool(shutil.copyfileobj, file.file, out)
+        except BaseException:
+            remove_scratch(folder)
+            raise
     finally:
         await form.close()
-    return Upload(path, name, (*request.query_params.multi_items(), *texts))
+    said = (file.content_type or "").partition(";")[0].strip().lower()
+    return Upload(path, name, said, (*request.query_params.multi_items(), *texts))
 
 
 class _Form(MultiPartParser):

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-import openpyxl
-
 from geo.errors import Fault, InvalidInput
 
 #: Kinds of facility and their Chinese names.
@@ -228,6 +226,8 @@ def template_csv(kind: str, lang: str = "en") -> bytes:
 
 def template_xlsx(kind: str, lang: str = "en") -> bytes:
     """The template as a workbook; every cell is text, so that codes keep their zeros."""
+    import openpyxl  # here: a process that only reads files starts sooner without it
+
     book = openpyxl.Workbook()
     sheet = book.active
     sheet.title = kind

@@ -6,7 +6,6 @@ are worked on at once; only what is wrong is looked at row by row.
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from data.facility_columns import (
     field_of,
     read_mapping,
 )
-from data.facility_file import FacilityTable
+from data.facility_file import FacilityTable, as_text
 from data.fields import AMOUNT_MAX
 from data.status import MAX_ID_LENGTH
 from geo.assign import DistrictLocator
@@ -109,7 +108,9 @@ def facility_rows(
     types: dict[str, Any] = {**dict.fromkeys(_AMOUNTS, "int64"), "main_grid": bool}
     frame = frame.astype({**types, "synthetic": bool, **dict.fromkeys(nullable, object)})
     frame[list(nullable)] = frame[list(nullable)].where(frame[list(nullable)].notna(), None)
-    return FacilityRows(frame[[*COLUMNS, "lon", "lat"]], tuple(faults), reader.unread())
+    return FacilityRows(
+        frame[[*COLUMNS, "lon", "lat"]], tuple(faults), reader.unread(table.headers)
+    )
 
 
 def within_city(frame: pd.DataFrame, locator: DistrictLocator) -> tuple[pd.DataFrame, int]:
@@ -153,9 +154,11 @@ class _Reader:
         if faults:
             raise InvalidInput(faults)
 
-    def unread(self) -> tuple[str, ...]:
+    def unread(self, headers: Sequence[str] | None) -> tuple[str, ...]:
+        """Which of the file's columns (without `headers` the frame's) no field is read from."""
         used = {source.column for source in self.sources.values()}
-        return tuple(str(c) for c in self.frame.columns if str(c) not in used)
+        known = map(str, self.frame.columns) if headers is None else headers
+        return tuple(header for header in known if header not in used)
 
     def fault(self, wrong: Any, name: str, reason: str) -> None:
         """Note `reason` at each row where `wrong` is true."""
@@ -169,7 +172,7 @@ class _Reader:
             return np.full(len(self.frame), None, dtype=object)
         if source.column is None:
             return np.full(len(self.frame), source.constant, dtype=object)
-        cells = _as_text(self.frame[source.column])
+        cells = as_text(self.frame[source.column])
         if source.factor is None:
             return cells
         return np.array([_scaled(cell, source.factor) for cell in cells], dtype=object)
@@ -363,30 +366,6 @@ def _filled(cells: Objects, default: Any) -> Objects:
 
 def _missing(cells: Any) -> NDArray[np.bool_]:
     return np.asarray(pd.isna(cells), dtype=bool)
-
-
-def _as_text(column: pd.Series) -> Objects:
-    """Cells as stripped text, None where empty; whole numbers without a decimal point."""
-    if isinstance(column.dtype, pd.StringDtype):
-        values = column.str.strip().to_numpy(dtype=object, copy=True)
-        values[pd.isna(values) | (values == "")] = None
-        return np.asarray(values, dtype=object)
-    cells: Sequence[Any] = column.tolist()
-    return np.array([_cell_text(cell) for cell in cells], dtype=object)
-
-
-def _cell_text(cell: Any) -> str | None:
-    if isinstance(cell, str):
-        return cell.strip() or None
-    if cell is None or cell is pd.NA or cell is pd.NaT or cell != cell:
-        return None
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() and abs(cell) < 2**53 else repr(cell)
-    if isinstance(cell, datetime.date | datetime.time):
-        return cell.isoformat()
-    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict | list) else str(cell)
 
 
 def _scaled(cell: str | None, factor: Decimal) -> str | None:

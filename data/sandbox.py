@@ -4,12 +4,14 @@ For whatever takes apart a file that a stranger sent. The child is a fresh inter
 environment, confined (`data.confinement`) before the function's module is even imported. It answers
 in lines of JSON of limited size, and nothing it says is ever executed: a result is plain data, a
 refusal is a list of faults. Whatever ends the child otherwise (a crash, memory, time) is the file's
-fault and told as such. `report` is for the function: how far it has come.
+fault and told as such. `report` and `hand_over` are for the function: how far it has come, and an
+answer too large to be said at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import json
 import logging
@@ -27,6 +29,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import orjson
+
 from data.confinement import MIB, NotConfined, confine
 from data.scratch import scratch_folder
 from geo.errors import CrsError, Fault, InvalidInput, TooLarge, Unavailable
@@ -37,21 +41,26 @@ AT_ONCE_MAX: Final = 64
 _REMEDY: Final = "save it anew with the program that made it, or send it in parts"
 _LOOK_S: Final = 0.02
 _REPORT_S: Final = 0.2
+_BLOCK_BYTES: Final = 1 << 20
+_PART: Final = b'{"part":'
 _KINDS: Final = {"CrsError": CrsError, "TooLarge": TooLarge, "InvalidInput": InvalidInput}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the child may use: seconds by the clock and of computing, mebibytes resident, of its
-    answer, and of each file it writes; how many children at once, and how long to wait for one."""
+    """What the child may use: seconds by the clock and of computing, mebibytes resident, of all it
+    answers, of one line of it, and of each file it writes; how many children of one `lane` at once,
+    and how long to wait for one. Lanes keep long work from holding up what is urgent."""
 
     seconds: float = 60.0
     cpu_seconds: int = 30
     memory_mib: int = 240
     answer_mib: int = 64
+    line_mib: int = 64
     written_mib: int = 256
     at_once: int = 2
     wait_seconds: float = 10.0
+    lane: str = ""
 
 
 def run_sandboxed(
@@ -59,17 +68,20 @@ def run_sandboxed(
     *args: Any,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
+    parts: Callable[[Any], None] | None = None,
     files: Sequence[Path] = (),
 ) -> Any:
     """What `function(*args)` answers in a confined child that can read nothing but `files`.
 
     `function` stands in a module by its name; arguments and answer are JSON. `progress` is called
-    with what the function reports: how much is done, of how much in all.
+    with what the function reports: how much is done, of how much in all; `parts` with each part it
+    hands over, as they come and while it goes on.
     Raises InvalidInput, CrsError or TooLarge with the function's own faults; InvalidInput when the
     child crashed or needed more than `limits`; Unavailable when none can be started now.
     """
     limits = limits or Limits()
-    if not _turn.acquire(limits):
+    turn = _turn_of(limits.lane)
+    if not turn.acquire(limits):
         raise Unavailable("too many files are being read now; send it again later", 5)
     try:
         with scratch_folder("parse") as scratch:
@@ -83,11 +95,11 @@ def run_sandboxed(
             }
             child = _start(str(scratch))
             try:
-                return _Conversation(child, limits, progress).hold(order)
+                return _Conversation(child, limits, progress, parts).hold(order)
             finally:
                 _end(child)
     finally:
-        _turn.release()
+        turn.release()
 
 
 def report(done: int, total: int) -> None:
@@ -96,6 +108,13 @@ def report(done: int, total: int) -> None:
     if _answers is not None and time.monotonic() - _reported_at > _REPORT_S:
         _reported_at = time.monotonic()
         _say({"progress": [done, total]})
+
+
+def hand_over(part: Any) -> None:
+    """Give the parent a part of the answer, of text and whole numbers; only inside a sandbox."""
+    assert _answers is not None  # noqa: S101 (opened before the function runs)
+    _answers.write(_PART + orjson.dumps(part) + b"}\n")
+    _answers.flush()
 
 
 def in_force() -> list[str]:
@@ -107,7 +126,7 @@ def in_force() -> list[str]:
 
 
 class _Turn:
-    """How many children there are in this process; later ones wait."""
+    """How many children of one lane there are in this process; later ones wait."""
 
     def __init__(self) -> None:
         self._running = 0
@@ -127,7 +146,13 @@ class _Turn:
             self._changed.notify()
 
 
-_turn = _Turn()
+_turns: dict[str, _Turn] = {}
+_turns_lock = threading.Lock()
+
+
+def _turn_of(lane: str) -> _Turn:
+    with _turns_lock:
+        return _turns.setdefault(lane, _Turn())
 
 
 def _start(scratch: str) -> subprocess.Popen[bytes]:
@@ -183,10 +208,12 @@ class _Conversation:
         child: subprocess.Popen[bytes],
         limits: Limits,
         progress: Callable[[int, int], None] | None,
+        parts: Callable[[Any], None] | None,
     ) -> None:
         self._child = child
         self._limits = limits
         self._progress = progress
+        self._parts = parts
         self._deadline = time.monotonic() + limits.seconds
 
     def hold(self, order: dict[str, Any]) -> Any:
@@ -197,6 +224,9 @@ class _Conversation:
             self._child.stdin.close()
         for line in self._lines(self._child.stdout):
             try:
+                if self._parts is not None and line.startswith(_PART):
+                    self._parts(orjson.loads(line)["part"])
+                    continue
                 said = json.loads(line)
             except (ValueError, RecursionError):
                 said = None
@@ -221,9 +251,11 @@ class _Conversation:
 
     def _lines(self, pipe: IO[bytes]) -> Any:
         """Whole lines as they come. Raises InvalidInput when time, memory or size runs out."""
-        rest = bytearray()
-        taken = 0
+        begun: list[bytes] = []  # of a line whose end has not come yet
+        begun_bytes = taken = 0
         os.set_blocking(pipe.fileno(), False)
+        with contextlib.suppress(OSError):  # fewer turns; more than root allows is refused
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _BLOCK_BYTES)
         with selectors.DefaultSelector() as waiting:
             waiting.register(pipe, selectors.EVENT_READ)
             while True:
@@ -237,21 +269,28 @@ class _Conversation:
                     raise self._too_hungry()
                 if not waiting.select(min(left, _LOOK_S)):
                     continue
-                block = pipe.read(1 << 16)
+                block = pipe.read(_BLOCK_BYTES)
                 if block is None:
                     continue
                 if not block:
                     return
                 taken += len(block)
-                if taken > self._limits.answer_mib * MIB:
-                    raise TooLarge(
-                        "the file could not be read: what it holds is over"
-                        f" {self._limits.answer_mib} MiB; {_REMEDY}"
-                    )
-                rest += block
-                *whole, last = rest.split(b"\n")
-                yield from whole
-                rest = last
+                first, *others = block.split(b"\n")
+                begun.append(first)
+                begun_bytes += len(first)
+                for size, most in (
+                    (taken, self._limits.answer_mib),
+                    (begun_bytes, self._limits.line_mib),
+                ):
+                    if size > most * MIB:
+                        raise TooLarge(
+                            "the file could not be read: what it holds is over"
+                            f" {most} MiB; {_REMEDY}"
+                        )
+                if others:
+                    yield b"".join(begun)
+                    yield from others[:-1]
+                    begun, begun_bytes = [others[-1]], len(others[-1])
 
     def _resident_mib(self) -> float:
         try:

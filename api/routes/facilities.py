@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 
 from api.answers import json_answer
 from api.deps import Caller, LangDep, Services, ServicesDep
@@ -17,16 +14,17 @@ from api.messages import rejected_rows
 from api.problems import problem
 from api.routing import make_router
 from api.schemas import file_body
+from api.upload import Upload, receive_upload
 from data.accounts import Account
 from data.facilities import import_facilities
 from data.facility_columns import template_csv, template_xlsx
-from data.facility_file import read_facility_file
+from data.facility_file import parse_facility_file
 from data.facility_rows import facility_rows
 from geo.errors import Fault, InvalidInput
 
 router = make_router("facilities")
 
-MAX_FIELDS = 60
+FIELDS_MAX = 60
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 FIELDS = {
     "kind": {"type": "string", "description": "Of every row that does not say one itself."},
@@ -57,40 +55,23 @@ async def import_file(
     changes nothing. Every rejected row is listed with its field and reason: `row` 1 is the first
     under the header, `line` where it begins in a CSV or a sheet. `unread` are the columns no field
     was read from; `map` names them."""
-    async with request.form(max_files=1, max_fields=MAX_FIELDS) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            reason = "is missing; send multipart/form-data with the file in the part `file`"
-            raise InvalidInput([Fault(reason, None, "file")])
-        asked = {**request.query_params, **{k: v for k, v in form.items() if isinstance(v, str)}}
-        said: dict[str, str] = {key: asked[key] for key in ("kind", "crs") if key in asked}
-        mapping = [one for one in form.getlist("map") if isinstance(one, str)]
-        given = partial or str(form.get("partial", "")).lower() in ("true", "1")
-        body = await file.read()
-        name = Path(file.filename or "file").name
-    return await run_in_threadpool(
-        _import, services, account, body, name, said, mapping, given, lang
-    )
+    upload = await receive_upload(request, fields_max=FIELDS_MAX)
+    try:
+        return await run_in_threadpool(_import, services, account, upload, partial, lang)
+    finally:
+        upload.discard()
 
 
 def _import(
-    services: Services,
-    account: Account,
-    body: bytes,
-    name: str,
-    said: dict[str, str],
-    mapping: list[str],
-    partial: bool,
-    lang: Lang,
+    services: Services, account: Account, upload: Upload, partial: bool, lang: Lang
 ) -> Response:
-    with tempfile.TemporaryDirectory(prefix="yutu-import-") as folder:
-        path = Path(folder, f"upload{Path(name).suffix.lower()[:12]}")
-        path.write_bytes(body)
-        table = read_facility_file(path, name, crs=said.get("crs") or None)
+    said = {key: text for key in ("kind", "crs") if (text := upload.text(key))}
+    maps = upload.texts("map")
+    mapping = _mapping(maps)
+    partial = partial or upload.flag("partial")
+    table = parse_facility_file(upload.path, upload.name, crs=said.get("crs"), mapping=mapping)
     try:
-        rows = facility_rows(
-            table, kind=said.get("kind") or None, mapping=_mapping(mapping), partial=partial
-        )
+        rows = facility_rows(table, kind=said.get("kind"), mapping=mapping, partial=partial)
     except InvalidInput as error:
         if not any(fault.row for fault in error.faults):
             raise
@@ -108,9 +89,9 @@ def _import(
             services.engine,
             rows.frame,
             account=account.username,
-            body=body,
+            body=upload.path.read_bytes(),
             content_type="application/octet-stream",
-            request={"file": name, **said, "map": mapping, "partial": partial},
+            request={"file": upload.name, **said, "map": maps, "partial": partial},
         )
     return json_answer(
         {

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial as bound
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -31,7 +30,6 @@ from data.incident_import import Progress, RefusedFile, import_incidents
 from data.incident_template import incident_template_csv, incident_template_xlsx
 from data.parse_settings import ParseSettings
 from data.readers.incident_file import parse_incident_file
-from data.scratch import make_scratch, remove_scratch
 from geo.errors import Unavailable
 
 router = make_router("incidents")
@@ -101,14 +99,10 @@ async def import_file(
     With `Accept: application/x-ndjson` the answer is 200 and lines: `{"stage", "done", "of"}` in
     rows while the file is read, checked, placed and stored, then, last, the receipt, or the problem
     with its `status`."""
-    folder = make_scratch("import")
+    upload = await receive_upload(
+        request, fields_max=FIELDS_MAX, file_bytes_max=ParseSettings.load().file_mib << 20
+    )
     try:
-        upload = await receive_upload(
-            request,
-            folder,
-            fields_max=FIELDS_MAX,
-            file_bytes_max=ParseSettings.load().file_mib << 20,
-        )
         asked = _Asked(
             upload,
             {key: text for key in SAID if (text := upload.text(key))},
@@ -118,13 +112,13 @@ async def import_file(
             lang,
         )
     except BaseException:
-        remove_scratch(folder)
+        upload.discard()
         raise
     steps: asyncio.Queue[bytes | None] | None = None
     if NDJSON in request.headers.get("accept", ""):
         steps = asyncio.Queue()
-    # A task of its own: who goes away does not stop what was begun, nor leave the folder behind.
-    working = asyncio.create_task(_work(services, asked, folder, steps))
+    # A task of its own: who goes away does not stop what was begun, nor leave the file behind.
+    working = asyncio.create_task(_work(services, asked, steps))
     _begun.add(working)
     working.add_done_callback(_begun.discard)
     if steps is not None:
@@ -160,9 +154,9 @@ _turns = _Turns()
 
 
 async def _work(
-    services: Services, asked: _Asked, folder: Path, steps: asyncio.Queue[bytes | None] | None
+    services: Services, asked: _Asked, steps: asyncio.Queue[bytes | None] | None
 ) -> Response:
-    """The whole import; its answer, also to what went wrong. The folder is gone afterwards."""
+    """The whole import; its answer, also to what went wrong. The file is gone afterwards."""
     loop = asyncio.get_running_loop()
 
     def step(stage: str, done: int, of: int) -> None:
@@ -178,7 +172,7 @@ async def _work(
     except Exception as error:  # here, since after lines of progress no handler could answer it
         return answer_error(error, asked.lang)
     finally:
-        remove_scratch(folder)
+        asked.upload.discard()
         if steps is not None:
             steps.put_nowait(None)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
-from starlette.datastructures import UploadFile
+from starlette.concurrency import run_in_threadpool
 
 from api.answers import json_answer
 from api.deps import At, Body, Caller, LangDep, ServicesDep
@@ -16,8 +16,9 @@ from api.problems import problem
 from api.routing import make_router
 from api.schemas import receipt_answer
 from api.strict_json import parse_json
+from api.upload import receive_upload
 from data.fields import Fields, require_object
-from data.readers.return_table import HEAD, read_return_table
+from data.readers.return_table import HEAD, parse_return_table
 from data.readers.tabular import Lines
 from data.returns import list_returns, store_heartbeat, store_return
 from data.status import Receipt
@@ -28,6 +29,7 @@ router = make_router("returns")
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 TABLES = frozenset({"text/csv", "application/csv", "application/vnd.ms-excel", XLSX})
 MULTIPART = "multipart/form-data"
+FIELDS_MAX = 20
 EXAMPLE: dict[str, Any] = {
     "return_id": "CT-2026-11-21-0810",
     "operator": "telecom",
@@ -84,13 +86,13 @@ async def _submission_of(request: Request) -> Submission:
     said = {key: value for key, value in request.query_params.items() if key in HEAD}
     if media_type != MULTIPART:
         return Submission(await request.body(), media_type, said)
-    async with request.form(max_files=1, max_fields=20) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise InvalidInput([Fault("is missing; send the table in this part", None, "file")])
-        said |= {k: v for k, v in form.items() if k in HEAD and isinstance(v, str)}
-        kind = (file.content_type or "").partition(";")[0].strip().lower()
-        return Submission(await file.read(), kind, said, file.filename or "")
+    upload = await receive_upload(request, fields_max=FIELDS_MAX)
+    try:
+        said = {name: value for name in HEAD if (value := upload.text(name))}
+        data = await run_in_threadpool(upload.path.read_bytes)
+    finally:
+        upload.discard()
+    return Submission(data, upload.media_type, said, upload.name)
 
 
 @router.post(
@@ -133,7 +135,7 @@ def send_return(
     unreadable: tuple[Fault, ...] = ()
     columns: tuple[str, ...] = ()
     if sent.media_type in TABLES or sent.name.lower().endswith((".csv", ".xlsx")):
-        table = read_return_table(sent.data, sent.said, sent.name)
+        table = parse_return_table(sent.data, sent.said, sent.name)
         submitted, numbers, unreadable = table.body, table.row_numbers, table.faults
         lines, columns = table.lines, table.unread
     elif sent.media_type in ("application/json", "") or sent.media_type.endswith("+json"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
+from data.readers.told import told_faults, told_lines, untold_faults, untold_lines
 from data.sandbox import Limits, report, run_sandboxed
 from geo.errors import CrsError, Fault, InvalidInput, TooLarge
 
@@ -101,14 +102,13 @@ def incident_file_json(
 ) -> dict[str, Any]:
     """`read_incident_file` as plain JSON, the child's answer."""
     file = read_incident_file(path, name, crs, plan, kind, owner, rows_max)
-    rows = [
-        [row.row, row.body, [[f.reason, f.row, f.field] for f in row.faults], row.photo]
-        for row in file.rows
-    ]
     return {
-        "format": file.format, "rows": rows, "columns": file.columns, "unread": file.unread,
-        "lines": None if file.lines is None else [file.lines.rows, file.lines.ahead],
-    }  # fmt: skip
+        "format": file.format,
+        "rows": [[row.row, row.body, told_faults(row.faults), row.photo] for row in file.rows],
+        "columns": file.columns,
+        "unread": file.unread,
+        "lines": told_lines(file.lines),
+    }
 
 
 def read_incident_file(
@@ -248,10 +248,7 @@ def _from_json(answer: Any) -> IncidentFile:
             IncidentRow(
                 int(row),
                 _object(body),
-                [
-                    Fault(str(reason), None if at is None else int(at), _text(name))
-                    for reason, at, name in faults
-                ],
+                untold_faults(faults),
                 None if photo is None else {str(k): str(v) for k, v in photo.items()},
             )
             for row, body, faults, photo in answer["rows"]
@@ -261,28 +258,13 @@ def _from_json(answer: Any) -> IncidentFile:
             rows,
             {str(header): str(field) for header, field in answer["columns"].items()},
             [str(header) for header in answer["unread"]],
-            _lines(answer["lines"]),
+            untold_lines(answer["lines"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InvalidInput("the file could not be read; save it anew and send it again") from None
-
-
-def _lines(told: Any) -> Lines | None:
-    from data.readers.tabular import Lines
-
-    if told is None:
-        return None
-    rows, ahead = ([int(number) for number in numbers] for numbers in told)
-    if len(rows) != len(ahead):
-        raise ValueError("a line for each row that begins a stretch")
-    return Lines(rows, ahead) if rows else None
 
 
 def _object(value: Any) -> dict[str, Any] | None:
     if value is not None and not isinstance(value, dict):
         raise TypeError("a body is an object")
     return value
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)

@@ -2,7 +2,8 @@
 
 Columns are named as in the JSON rows; a cause is a column `causes.power` or `power`, and `unknown`
 alone is the number of facilities of unknown state. `return_id`, `operator`, `kind` and `as_of` may
-be columns, which then say the same in every row.
+be columns, which then say the same in every row. `parse_return_table` is for the server: it reads
+in a confined child process (`data.sandbox`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from data.readers.tabular import Lines, read_table
+from data.readers.told import told_faults, told_lines, untold_faults, untold_lines
+from data.sandbox import Limits, run_sandboxed
+from data.scratch import scratch_folder
 from geo.errors import Fault, InvalidInput
 
 HEAD = ("return_id", "operator", "kind", "as_of")
@@ -35,6 +40,53 @@ class ReturnTable:
     faults: tuple[Fault, ...]
     lines: Lines | None
     unread: tuple[str, ...] = ()
+
+
+def parse_return_table(
+    data: bytes, head: Mapping[str, str | None], name: str = "", *, limits: Limits | None = None
+) -> ReturnTable:
+    """`read_return_table` of bytes someone sent, in a child process with limits.
+
+    Raises InvalidInput also for what the child may not do or take.
+    """
+    from data.parse_settings import ParseSettings  # the child needs none of it
+
+    with scratch_folder("return") as folder:
+        path = folder / "table"
+        path.write_bytes(data)
+        told = run_sandboxed(
+            return_table_json,
+            str(path.resolve()),
+            {title: head.get(title) for title in HEAD},
+            name,
+            limits=limits or ParseSettings.load().limits,
+            files=[path],
+        )
+    try:
+        body, numbers = dict(told["body"]), [int(number) for number in told["row_numbers"]]
+        if len(numbers) != len(list(body["rows"])):
+            raise ValueError("a number for each row")
+        return ReturnTable(
+            body,
+            numbers,
+            tuple(untold_faults(told["faults"])),
+            untold_lines(told["lines"]),
+            tuple(str(title) for title in told["unread"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InvalidInput("the file could not be read; save it anew and send it again") from None
+
+
+def return_table_json(path: str, head: Mapping[str, str | None], name: str) -> dict[str, Any]:
+    """`read_return_table` as plain JSON, the child's answer."""
+    table = read_return_table(Path(path).read_bytes(), head, name)
+    return {
+        "body": table.body,
+        "row_numbers": table.row_numbers,
+        "faults": told_faults(table.faults),
+        "lines": told_lines(table.lines),
+        "unread": table.unread,
+    }
 
 
 def read_return_table(data: bytes, head: Mapping[str, str | None], name: str = "") -> ReturnTable:

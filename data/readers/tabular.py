@@ -271,19 +271,23 @@ def _assemble(
         kept.clear()
 
     lines = Lines()
+    width = len(header)
+    blank_titles = None in header
     for number, (line, row) in enumerate(stream, start=1):
         lines.note(number, line)
-        if all(cell is None for cell in row):
+        if row.count(None) == len(row):
             continue
         if len(numbers) + _CHUNK_ROWS * len(chunks) >= max_rows:
             raise TooLarge([Fault(f"{_shown(name)} has more than {max_rows} rows")])
-        extra = [i for i, cell in enumerate(row) if cell is not None and _unnamed(i, header)]
-        if extra:
-            reason = f"cell {extra[0] + 1} stands under no column name"
-            faults.append(Fault(reason, number))
-            continue
+        if blank_titles or len(row) > width:
+            extra = [i for i, cell in enumerate(row) if cell is not None and _unnamed(i, header)]
+            if extra:
+                reason = f"cell {extra[0] + 1} stands under no column name"
+                faults.append(Fault(reason, number))
+                continue
+            del row[width:]
         numbers.append(number)
-        kept.append((row + [None] * (len(header) - len(row)))[: len(header)])
+        kept.append(row if len(row) == width else row + [None] * (width - len(row)))
         if len(numbers) == _CHUNK_ROWS:
             close_chunk()
     if numbers:
