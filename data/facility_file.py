@@ -165,18 +165,18 @@ class _Gathered:
         self._rows = 0
 
     def add(self, part: Any) -> None:
-        """One part. Raises ValueError for what is none."""
+        """One part. Raises TypeError for what is none."""
         try:
             numbers, columns = part
             rows = np.array(numbers, dtype=np.int64)
             cells = [pyarrow.array(one, pyarrow.large_string()) for one in columns]
         except (TypeError, OverflowError, pyarrow.ArrowException):
-            raise ValueError("a part is row numbers and columns of text") from None
+            raise TypeError("a part is row numbers and columns of text") from None
         self._columns = self._columns or [[] for _ in cells]
         self._rows += len(rows)
         alike = len(cells) == len(self._columns) <= MAX_COLUMNS and rows.ndim == 1
         if not alike or any(len(one) != len(rows) for one in cells) or self._rows > MAX_ROWS:
-            raise ValueError("every part has the same columns, and these the same rows")
+            raise TypeError("every part has the same columns, and these the same rows")
         self._numbers.append(rows)
         for column, one in zip(self._columns, cells, strict=True):
             column.append(one)
@@ -192,7 +192,7 @@ class _Gathered:
             for title, cells in zip(titles, self._columns or none, strict=True)
         }
         if len(columns) != len(titles):
-            raise ValueError("no column stands twice")
+            raise TypeError("no column stands twice")
         rows = np.concatenate(self._numbers) if self._numbers else np.array([], dtype=np.int64)
         return FacilityTable(
             pd.DataFrame(columns, index=pd.Index(rows, name="row")),

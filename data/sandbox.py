@@ -75,7 +75,7 @@ def run_sandboxed(
 
     `function` stands in a module by its name; arguments and answer are JSON. `progress` is called
     with what the function reports: how much is done, of how much in all; `parts` with each part it
-    hands over, as they come and while it goes on.
+    hands over, as they come; it raises TypeError for what is none.
     Raises InvalidInput, CrsError or TooLarge with the function's own faults; InvalidInput when the
     child crashed or needed more than `limits`; Unavailable when none can be started now.
     """
@@ -228,7 +228,7 @@ class _Conversation:
                     self._parts(orjson.loads(line)["part"])
                     continue
                 said = json.loads(line)
-            except (ValueError, RecursionError):
+            except (TypeError, ValueError, RecursionError):
                 said = None
             if not isinstance(said, dict):
                 break

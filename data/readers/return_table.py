@@ -65,7 +65,7 @@ def parse_return_table(
     try:
         body, numbers = dict(told["body"]), [int(number) for number in told["row_numbers"]]
         if len(numbers) != len(list(body["rows"])):
-            raise ValueError("a number for each row")
+            raise TypeError("a number for each row")
         return ReturnTable(
             body,
             numbers,
