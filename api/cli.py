@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from api.commands import (
     account,
     assess,
+    audit,
     bench,
     demo,
     divisions,
@@ -53,6 +54,7 @@ app.command("export")(export.export_command)
 app.command("bench")(bench.bench_command)
 app.add_typer(schema.app, name="db")
 app.add_typer(account.app, name="account")
+app.add_typer(audit.app, name="audit")
 app.add_typer(demo.app, name="demo")
 
 imports = typer.Typer(no_args_is_help=True, help="Files into the database.")

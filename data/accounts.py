@@ -23,6 +23,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Connection, Engine, Row, func, select, text, update
 
 from data.api_keys import draw_key, revoke_all_keys, store_key
+from data.audit import record
 from data.database import CITY
 from data.tables import ROLES
 from data.tables_reports import account
@@ -155,6 +156,12 @@ def create_account(
     if added.rowcount != 1:
         raise Conflict(f"an account {username} exists already")
     store_key(connection, username, new.api_key)
+    record(
+        connection,
+        "account.made",
+        subject=f"account:{username}",
+        detail={"role": role, "districts": districts, "operators": operators},
+    )
     return new
 
 
@@ -175,6 +182,7 @@ def reset_account(connection: Connection, username: str) -> NewCredentials:
     )
     revoke_all_keys(connection, username)
     store_key(connection, username, new.api_key)
+    record(connection, "account.reset", subject=f"account:{username}")
     return new
 
 
@@ -186,22 +194,22 @@ def set_password(connection: Connection, username: str, password: str | None = N
     if password is not None and not _long_enough(password):
         raise InvalidInput([_short_password()])
     new = password or secrets.token_urlsafe(18)
-    _change(connection, username, password_hash=_hashing.hash(new))
+    _change(connection, username, "account.password", password_hash=_hashing.hash(new))
     return new
 
 
 def lock_account(connection: Connection, username: str) -> None:
     """Refuse everything of `username` from now on, until it is unlocked or reset."""
-    _change(connection, username, active=False)
+    _change(connection, username, "account.locked", active=False)
 
 
 def unlock_account(connection: Connection, username: str) -> None:
     """Take the account's password and keys again; tokens and sessions from before stay ended."""
-    _change(connection, username, active=True)
+    _change(connection, username, "account.unlocked", active=True)
 
 
-def _change(connection: Connection, username: str, **values: object) -> None:
-    """Set columns and end every token and session given out so far."""
+def _change(connection: Connection, username: str, act: str, **values: object) -> None:
+    """Set columns and end every token and session given out so far; `act` is what it is called."""
     done = connection.execute(
         update(account)
         .where(account.c.username == username)
@@ -209,6 +217,7 @@ def _change(connection: Connection, username: str, **values: object) -> None:
     )
     if done.rowcount != 1:
         raise NotFound(f"there is no account {username}")
+    record(connection, act, subject=f"account:{username}")
 
 
 def first_run(engine: Engine, path: Path) -> bool:

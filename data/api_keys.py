@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, insert, select, text, update
 
+from data.audit import record
 from data.database import CITY
 from data.tables_access import account_key
 from data.tables_reports import account
@@ -134,7 +135,15 @@ def store_key(
         )
         .returning(account_key.c.id)
     )
-    return int(added.scalar_one())
+    key_id = int(added.scalar_one())
+    limits = {"role": role, "districts": districts, "operators": operators}
+    record(
+        connection,
+        "key.made",
+        subject=f"account:{username}",
+        detail={"key": key_id, "expires_at": expires_at and expires_at.isoformat(), **limits},
+    )
+    return key_id
 
 
 def keys_of(connection: Connection, username: str) -> list[ApiKey]:
@@ -186,16 +195,24 @@ def rotate_key(
         operators=old.operators,
         expires_at=None if lifetime is None else now + lifetime,
     )
+    record(
+        connection,
+        "key.rotated",
+        subject=f"account:{username}",
+        detail={"key": key_id, "successor": new_id},
+    )
     return new_id, new
 
 
 def revoke_key(connection: Connection, username: str, key_id: int) -> None:
     """Refuse this key from now on. Raises NotFound for one that is not the account's."""
     _one(connection, username, key_id)
-    connection.execute(
-        text("UPDATE account_key SET revoked_at = coalesce(revoked_at, now()) WHERE id = :id"),
+    revoked = connection.execute(
+        text("UPDATE account_key SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL"),
         {"id": key_id},
     )
+    if revoked.rowcount:
+        record(connection, "key.revoked", subject=f"account:{username}", detail={"key": key_id})
 
 
 def revoke_all_keys(connection: Connection, username: str) -> None:

@@ -30,6 +30,7 @@ import psycopg
 from psycopg import sql
 
 from data.attachments import FOLDER as ATTACHMENTS
+from data.audit_chain import head_of
 from data.blobs import BlobFolder
 from data.cluster import Cluster
 from geo.errors import Conflict, Unavailable
@@ -210,7 +211,12 @@ def _known(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         " (SELECT count(*) FROM attachment)"
     ).fetchone()
     names = ("sequence", "schema", "postgresql", "attachments")
-    return dict(zip(names, row or (), strict=True))
+    known = dict(zip(names, row or (), strict=True))
+    has_trail = _one(connection, "SELECT to_regclass('audit')") is not None
+    head = (
+        head_of(connection) if has_trail else None
+    )  # an older schema, saved before it is migrated
+    return known if head is None else {**known, "audit_head": str(head)}
 
 
 def _one(connection: psycopg.Connection[Any], query: str) -> object:

@@ -21,6 +21,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 
+from data.audit import record
+from data.audit_acts import act_of
 from data.retired_log import reach_back
 
 APP_ROLE = "yutu_app"
@@ -143,10 +145,13 @@ def writing(
 ) -> Iterator[Write]:
     """One transaction from the original bytes to the published sequence.
 
-    On a normal exit with `write.kind` set, the change takes its sequence under the advisory lock as
-    the last statement, then COMMIT returns after the flush to disk. With `kind` None, or on an
+    On a normal exit with `write.kind` set, what was done is appended to the audit trail (but for
+    channels that leave no row there), and the change takes its sequence under the advisory lock as
+    the last statement; then COMMIT returns after the flush to disk. With `kind` None, or on an
     error, nothing remains.
     """
+    sha256 = hashlib.sha256(body).digest()
+    said = dict(request or {})
     with engine.connect() as connection:
         transaction = connection.begin()
         try:
@@ -162,8 +167,8 @@ def writing(
                     "account": account,
                     "type": content_type,
                     "body": body,
-                    "sha": hashlib.sha256(body).digest(),
-                    "request": _dumps(dict(request or {})),
+                    "sha": sha256,
+                    "request": _dumps(said),
                 },
             ).one()
             write = Write(connection, row.id, row.opened_at)
@@ -171,6 +176,16 @@ def writing(
             if write.kind is None:
                 transaction.rollback()
                 return
+            act = act_of(channel, write.kind, write.detail, said, write.batch_id, sha256)
+            if act is not None:
+                record(
+                    connection,
+                    act.name,
+                    account=account,
+                    subject=act.subject,
+                    detail=act.detail,
+                    outcome=act.outcome,
+                )
             published = publish(connection, write.kind, write.detail, write.batch_id)
             write.sequence, write.received_at = published
             transaction.commit()
@@ -209,3 +224,11 @@ def sequence_at(connection: Connection, at: datetime | None) -> int:
         {"at": at},
     ).scalar()
     return int(found or 0)
+
+
+def received_at(connection: Connection, sequence: int) -> datetime | None:
+    """When a change was published; None for 0, before any."""
+    found: datetime | None = connection.execute(
+        text("SELECT received_at FROM change WHERE sequence = :n"), {"n": sequence}
+    ).scalar()
+    return found

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, Row, text
 
 from data.accounts import NO_PASSWORD, USERNAME, Account
+from data.audit import record
 
 FALLBACK = "sso"
 #: One sign-in of an identity at a time, so that two at once make one account.
@@ -43,15 +44,19 @@ def sign_on(
     """
     with engine.begin() as connection:
         row = _known(connection, who)
+        made = row is None
         if row is None:
             row = _make(connection, who, role, districts, operators)
         if not row.active:
             return None
+        granted = {"role": role, "districts": districts, "operators": operators}
+        changed = False
         if (row.role, tuple(row.districts), tuple(row.operators)) != (
             role,
             tuple(districts),
             tuple(operators),
         ):
+            changed = True
             row = connection.execute(
                 text(
                     "UPDATE account SET role = :role, districts = :districts,"
@@ -65,6 +70,15 @@ def sign_on(
                     "username": row.username,
                 },
             ).one()
+        name = f"account:{row.username}"
+        if made or changed:
+            record(
+                connection,
+                "account.made" if made else "account.changed",
+                subject=name,
+                detail=granted,
+            )
+        record(connection, "sign_in", account=row.username, subject=name)
         return Account(
             row.username, row.role, tuple(row.districts), tuple(row.operators), row.token_epoch
         )
@@ -78,6 +92,14 @@ def end_sign_on(engine: Engine, who: Identity) -> None:
             connection.execute(
                 text("UPDATE account SET token_epoch = token_epoch + 1 WHERE username = :username"),
                 {"username": row.username},
+            )
+            record(
+                connection,
+                "sign_in",
+                account=row.username,
+                subject=f"account:{row.username}",
+                detail={"why": "in no group that may"},
+                outcome="refused",
             )
 
 

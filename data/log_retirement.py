@@ -22,6 +22,7 @@ from typing import IO, Any
 import psycopg
 from psycopg import sql
 
+from data.audit import record
 from data.database import libpq_url
 from data.retired_log import COLUMNS, path_of
 from geo.errors import Unavailable
@@ -142,6 +143,12 @@ def _retire(
             kept=kept,
             bytes=path.stat().st_size,
             sha=sha256,
+        )
+        record(
+            connection,
+            "database.retired",
+            subject=f"month:{title}",
+            detail={"events": events, "kept": kept, "file_sha256": sha256.hex()},
         )
     return Retired(title, events, kept, path, path.stat().st_size)
 

@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 
 from data.attachments import FOLDER as ATTACHMENTS
+from data.audit_chain import Head
 from data.backup import ALSO, Backup, backups, file_sha256, flush_folder
 from data.blobs import BlobFolder
 from data.cluster import Cluster
@@ -154,10 +155,19 @@ def _fill(
     backup: Backup, draft: Cluster, var: Path, dbname: str, until: datetime | None
 ) -> Restored:
     """The files that the restored rows refer to, each with its hash computed anew."""
+    noted = backup.manifest.get("audit_head")  # none of before there was a trail
+    head = None if noted is None else Head.parse(noted)
     with psycopg.connect(draft.url(dbname).replace("+psycopg", "", 1)) as connection:
         sequence, newest_at = connection.execute(
             "SELECT coalesce(max(sequence), 0), max(received_at) FROM change"
         ).fetchone() or (0, None)
+        found = (
+            head is None
+            or connection.execute(
+                "SELECT 1 FROM audit WHERE number = %s AND sha256 = decode(%s, 'hex')",
+                [head.number, head.sha256],
+            ).fetchone()
+        )
         rows: list[Any] = connection.execute(
             "SELECT attachment_id, sha256, display_sha256 FROM attachment"
         ).fetchall()
@@ -166,6 +176,8 @@ def _fill(
             f"restored up to change {sequence}, but the backup began at"
             f" {backup.manifest['sequence']}: the log is incomplete"
         )
+    if head is not None and not found:
+        raise Unavailable(f"the audit trail of the backup does not hold its own head {head}")
     kept = BlobFolder(backup.folder / "files" / ATTACHMENTS)
     new = BlobFolder(var / ATTACHMENTS)
     missing = set()

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from data.accounts import Account
+from data.audit import record
 from data.database import reading
 from geo.errors import Conflict, NotAllowed, NotFound
 
@@ -80,6 +81,13 @@ def save_scenario(
             if stored is None:
                 raise
             return _again(stored, body_sha256)
+        record(
+            connection,
+            "scenario.kept",
+            account=account.username,
+            subject=f"scenario:{row.scenario_id}",
+            detail={"shared": shared, "body_sha256": body_sha256.hex()},
+        )
     return SavedScenario("created", _whole(row))
 
 
@@ -109,17 +117,23 @@ def share_scenario(
     engine: Engine, scenario_id: uuid.UUID, shared: bool, account: Account
 ) -> dict[str, Any]:
     """Share a scenario with everyone who may read scenarios, or no longer."""
-    _change(engine, scenario_id, "shared = :shared", {"shared": shared}, account)
+    act = "scenario.shared" if shared else "scenario.unshared"
+    _change(engine, scenario_id, "shared = :shared", {"shared": shared}, account, act)
     return read_saved(engine, scenario_id, account)
 
 
 def retire_scenario(engine: Engine, scenario_id: uuid.UUID, account: Account) -> None:
     """Take a scenario out of every list; its name is free again."""
-    _change(engine, scenario_id, "retired_at = now()", {}, account)
+    _change(engine, scenario_id, "retired_at = now()", {}, account, "scenario.retired")
 
 
 def _change(
-    engine: Engine, scenario_id: uuid.UUID, sets: str, values: dict[str, Any], account: Account
+    engine: Engine,
+    scenario_id: uuid.UUID,
+    sets: str,
+    values: dict[str, Any],
+    account: Account,
+    act: str,
 ) -> None:
     read = read_saved(engine, scenario_id, account)  # what one may not see is not there
     if read["owner"] != account.username:
@@ -129,6 +143,7 @@ def _change(
             text(f"UPDATE scenario SET {sets} WHERE scenario_id = :id AND owner = :owner"),
             {**values, "id": scenario_id, "owner": account.username},
         )
+        record(connection, act, account=account.username, subject=f"scenario:{scenario_id}")
 
 
 def _own(connection: Connection, name: str, account: Account) -> Any:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, Engine, text
 
+from data.audit_chain import check_chain
 from data.check import Check, compare_measures
 from data.check_places import placements
 from data.check_records import bodies, events, ledger, log, order, orphans, submissions
@@ -61,11 +62,13 @@ def verify(engine: Engine, *, deep: bool = False) -> Report:
             connection.execute(text("SELECT coalesce(max(sequence), 0) FROM change")).scalar_one()
         )
         archive = _archive(connection)
-        if archive.wrong:  # without them nothing can be computed again
-            return Report(sequence, [archive])
+        audit = check_chain(connection)
+        if archive.wrong:  # without them nothing else can be computed again
+            return Report(sequence, [archive, audit])
         again = recompute(connection)
         checks = [
             archive,
+            audit,
             order(connection),
             bodies(connection),
             orphans(connection),

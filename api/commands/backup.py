@@ -9,9 +9,12 @@ import typer
 
 from api.commands.private_database import NAME, database
 from api.language import parse_at
+from data.audit import record
 from data.backup import copy_files_only, make_backup, stop_archiving
 from data.cluster import Cluster
+from data.database import owner_engine
 from data.restore import restore
+from data.schema_version import has_newest_schema
 from data.settings import DatabaseSettings, PathsSettings
 from geo.errors import Unavailable
 
@@ -36,16 +39,21 @@ def backup_command(
     if files:
         typer.echo(f"copied {copy_files_only(paths.var, folder)} new files")
         return
-    with database():
+    with database() as url:
         cluster = Cluster.of(paths)
         if stop:
             stop_archiving(cluster, NAME)
+            _note(url, "database.backup_stopped")
             typer.echo("the log is kept nowhere any more")
             return
         made = make_backup(cluster, NAME, paths.var, folder)
+        manifest = made.manifest
+        told = {"sequence": manifest["sequence"], "base_sha256": manifest["base_manifest_sha256"]}
+        _note(url, "database.backup", subject=f"backup:{made.name}", **told)
     typer.echo(
-        f"backup {made.name}: change {made.manifest['sequence']} and {len(made.manifest['files'])}"
-        f" files; the log is kept in {made.folder / 'wal'}"
+        f"backup {made.name}: change {manifest['sequence']} and {len(manifest['files'])} files,"
+        f" the audit trail up to {manifest.get('audit_head', 'none')};"
+        f" the log is kept in {made.folder / 'wal'}"
     )
 
 
@@ -60,6 +68,9 @@ def restore_command(
     _private()
     paths = PathsSettings.load()
     done = restore(folder, paths.var, parse_at(until), NAME)
+    with database() as url:  # the one that was restored
+        told = {"sequence": done.sequence, "until": until}
+        _note(url, "database.restored", subject=f"backup:{done.backup.name}", **told)
     newest = "none" if done.newest_at is None else done.newest_at.isoformat()
     typer.echo(
         f"restored into {paths.var}: change {done.sequence} of {newest},"
@@ -70,6 +81,17 @@ def restore_command(
         raise Unavailable(
             f"{len(done.missing)} attachments came after the last backup and have no file: {shown}"
         )
+
+
+def _note(url: str, act: str, *, subject: str | None = None, **detail: object) -> None:
+    """Append to the audit trail of that database, if its schema has one."""
+    engine = owner_engine(url)
+    try:
+        with engine.begin() as connection:
+            if has_newest_schema(connection):
+                record(connection, act, subject=subject, detail=detail)
+    finally:
+        engine.dispose()
 
 
 def _private() -> None:

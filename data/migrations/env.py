@@ -9,6 +9,7 @@ from geoalchemy2 import alembic_helpers
 from sqlalchemy import create_engine
 
 import data.tables_access
+import data.tables_audit
 import data.tables_relay
 import data.tables_reports
 import data.tables_retired
