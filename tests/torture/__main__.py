@@ -16,7 +16,7 @@ import structlog
 
 from tests.torture.torture import MINUTES, ROWS, Torture
 
-NOUNS = ("defaults", "crashes")
+NOUNS = ("defaults", "crashes", "repeats", "bodies", "uploads", "hang", "access", "injections")
 
 
 def rows() -> dict[str, str]:

@@ -19,7 +19,7 @@ WRITERS = 16
 OF_INCIDENTS = 4  # of the writers; the others send status events
 BATCH = 10
 PAUSE_S = 0.03
-GIVES_UP_S = 120.0
+GIVES_UP_S = 240.0
 STATES = ("up", "degraded", "down", "unknown")
 
 
@@ -123,7 +123,7 @@ class Ledger:
         """How many ids were acknowledged."""
         return sum(len(writer.acknowledged) for writer in self.writers)
 
-    def grows(self, within_s: float = 120.0) -> bool:
+    def grows(self, within_s: float = 240.0) -> bool:
         """Wait until each kind of writer was acknowledged something more."""
         before = len(self)
         ends_at = time.monotonic() + within_s

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -79,6 +81,10 @@ class Torture:
             self._site = self._kept.enter_context(Site())
         self._look_at(self._site)
         return self._site
+
+    def folder(self) -> Path:
+        """For files in passing, gone when the row is over."""
+        return Path(self._row.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
 
     def own_site(self, **more: object) -> Site:
         """A site for this row alone."""
