@@ -26,6 +26,7 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, text
 
+from data.background import Background
 from data.database import reading
 from data.divisions import districts_frame
 from data.kind_inventory import KindInventory
@@ -38,8 +39,6 @@ FILES_KEPT = 16
 #: Past moments waiting for their grid; a longer queue forgets its oldest.
 PAST_WAITING = 6
 RETRY_S = 5.0
-#: How long stopping waits for the district at hand.
-STOP_S = 0.5
 
 log = structlog.get_logger()
 
@@ -191,12 +190,14 @@ def _changes(
     return {kind: (list(numbers or ()), list(instants or ())) for kind, numbers, instants in rows}
 
 
-class CoverageStore:
-    """Grids by what they are wanted for; `revision` grows whenever one has become ready."""
+class CoverageStore(Background):
+    """Grids by what they are wanted for; `revision` grows whenever one has become ready. Stopped
+    while it builds one, its file, if any, is whole or not there."""
 
     def __init__(
         self, engine: Engine, reach_m: Mapping[str, float], folder: Path | None = None
     ) -> None:
+        super().__init__("coverage")
         self._engine = engine
         self._reach_m = dict(reach_m)
         self._folder = folder
@@ -204,22 +205,7 @@ class CoverageStore:
         self._live: dict[str, Wanted] = {}
         self._past: OrderedDict[Wanted, None] = OrderedDict()
         self._retry_at: dict[Wanted, float] = {}
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
         self.revision = 0
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="coverage", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """A grid being built is given up; its file, if any, is whole or not there."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout=STOP_S)
 
     @property
     def settled(self) -> bool:

@@ -23,6 +23,7 @@ import structlog
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from data.background import Background
 from data.exact_results import ExactResults, Pair
 from data.kind_inventory import KindInventory, area_digest
 from geo.coverage import AreaShare, exact_area_share, service_cells
@@ -31,8 +32,6 @@ from geo.coverage import AreaShare, exact_area_share, service_cells
 CALM_S = 1.0
 #: While others are still wanted, what is ready is told after so long, in seconds.
 TELL_S = 10.0
-#: How long stopping waits for the district at hand; a daemon thread then ends with the process.
-STOP_S = 0.5
 #: Added to the thread's niceness.
 NICER = 10
 #: Shares are kept to so many places: beyond, overlays in degrees say nothing.
@@ -64,10 +63,11 @@ class Wanted:
         return self.inventory.adcodes[self.district]
 
 
-class ExactAreas:
+class ExactAreas(Background):
     """Exact shares by content. `revision` grows when the situation should be looked at anew."""
 
     def __init__(self, folder: Path | None = None) -> None:
+        super().__init__("exact-area")
         self._results = ExactResults(folder)
         self._wanted: dict[tuple[str, str], Wanted] = {}
         #: Keys that the last situation computed here has; those computed since and not yet told.
@@ -75,21 +75,7 @@ class ExactAreas:
         self._untold: dict[str, float] = {}
         self._failed: OrderedDict[str, None] = OrderedDict()
         self._reached: OrderedDict[tuple[bytes, ...], frozenset[int]] = OrderedDict()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
         self.revision = 0
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="exact-area", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(timeout=STOP_S)
 
     @property
     def settled(self) -> bool:

@@ -19,7 +19,7 @@ import shapely
 from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
-from data.database import reading, sequence_at
+from data.database import reading, received_at, sequence_at
 from data.divisions import version_at
 from data.export_collections import (
     COLLECTIONS,
@@ -230,9 +230,7 @@ def _about(
     now = datetime.now(UTC)
     moment = wanted.at or now
     known = sequence_at(connection, wanted.at)
-    received = connection.execute(
-        text("SELECT received_at FROM change WHERE sequence = :n"), {"n": known}
-    ).scalar()
+    received = received_at(connection, known)
     version_row = version_at(connection, wanted.at)
     shown = document(connection, wanted.at) if wanted.collection.name == "situation" else {}
     asked: dict[str, Any] = {

@@ -15,7 +15,7 @@ from typing import Any
 import shapely
 from sqlalchemy import Connection, text
 
-from data.database import sequence_at
+from data.database import received_at, sequence_at
 from data.facility_states import LOADED, NEAREST, STATE_BY_LOG
 from data.situation import Moment, moment_at
 
@@ -79,10 +79,7 @@ def moment_asked(connection: Connection, at: datetime | None) -> Moment:
     if at is not None and at < now:
         return moment_at(connection, at)
     sequence = sequence_at(connection, None)
-    received = connection.execute(
-        text("SELECT received_at FROM change WHERE sequence = :n"), {"n": sequence}
-    ).scalar()
-    return Moment(sequence, received or now, None, now, folded=False)
+    return Moment(sequence, received_at(connection, sequence) or now, None, now, folded=False)
 
 
 def standing(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
-
 from data.history_counts import Counted, CountHistory
 from data.history_points import Point
-from data.history_sites import CauseHistory, ReportHistory
+from data.history_sites import CausesOfSites, NewestOfSites
 from geo.counts import unheard
 from geo.history import CAUSES, Share, add_causes, age_s, restored
 from geo.split import split_by_weights
@@ -78,28 +76,22 @@ class RestoredFacilities:
             yield adcode, None, shared(restored(down, most), "nothing_lost", unknown=unknown)
 
 
+@dataclass
 class Causes:
-    def __init__(
-        self,
-        connection: Connection,
-        own: Sequence[Point],
-        kinds: tuple[str, ...] | None,
-        counts: CountHistory,
-    ) -> None:
-        version = own[0].version
-        self._sites = CauseHistory(connection, own, version.id if version else 0, kinds).walk()
-        self._kinds = kinds
-        self._hosts = {unit["code"]: unit["adcodes"] for unit in counts.units}
+    """Why those that are down are down. `by_site`: as `CauseHistory.walk`."""
+
+    by_site: Iterator[CausesOfSites]
+    kinds: tuple[str, ...] | None
 
     def values(
         self, number: int, point: Point, counted: Counted, there: Collection[str | None]
     ) -> Iterator[Value]:
-        by_site = next(self._sites)
+        by_site = next(self.by_site)
         down: dict[tuple[str, str, str | None], int] = defaultdict(int)
         told: dict[tuple[str, str, str | None], dict[str, int]] = {}
         by_zone: dict[tuple[str, str, str | None], dict[str | None, int]] = defaultdict(dict)
         for place, count in counted.counts:
-            if self._kinds is None or place.kind in self._kinds:
+            if self.kinds is None or place.kind in self.kinds:
                 where = (place.operator, place.kind, place.adcode)
                 down[where] += count.down
                 by_zone[place.operator, place.kind, place.unit][place.adcode] = count.down
@@ -133,18 +125,16 @@ def _parted(number: int, parts: Mapping[str | None, int]) -> dict[str | None, in
 
 
 class Reports:
-    """How old the newest word of each operator is, in seconds."""
+    """How old the newest word of each operator is, in seconds. `by_site`: as
+    `ReportHistory.walk`; returns are words too."""
 
     def __init__(
         self,
-        connection: Connection,
-        own: Sequence[Point],
+        by_site: Iterator[NewestOfSites],
         kinds: tuple[str, ...] | None,
         counts: CountHistory,
     ) -> None:
-        version = own[0].version
-        self._sites = ReportHistory(connection, own, version.id if version else 0, kinds).walk()
-        self._kinds, self._counts = kinds, counts
+        self._sites, self._kinds, self._counts = by_site, kinds, counts
         self._hosts = {unit["code"]: unit["adcodes"] for unit in counts.units}
         self._returned: dict[tuple[str, str | None], datetime] = {}
         self._seen: set[str] = set()

@@ -37,6 +37,11 @@ class Point:
     version: DivisionVersion | None
     packs: dict[str, RulePack]
 
+    @property
+    def version_id(self) -> int:
+        """For SQL; 0, which no version has, before any divisions."""
+        return self.version.id if self.version else 0
+
 
 def points(connection: Connection, times: Sequence[datetime], packs: RulePacks) -> list[Point]:
     """A point for each of these times, which are in order and not ahead of now."""

@@ -28,6 +28,7 @@ from data.history_levels import (
 )
 from data.history_points import Point
 from data.history_power import PowerAt, PowerHistory
+from data.history_sites import CauseHistory, ReportHistory
 from data.rulepacks import RulePacks
 from data.situation import supply_kinds
 from geo.errors import Fault, InvalidInput
@@ -110,9 +111,9 @@ class Series:
         if self.metric == "restored":
             return RestoredFacilities(kinds, self.peaks)
         if self.metric == "causes":
-            return Causes(connection, own, kinds, counts)
+            return Causes(CauseHistory(connection, own, kinds).walk(), kinds)
         if self.metric == "report_age":
-            return Reports(connection, own, kinds, counts)
+            return Reports(ReportHistory(connection, own, kinds).walk(), kinds, counts)
         return SharesDown(kinds)
 
 
@@ -235,10 +236,9 @@ class _Power:
     def __init__(self, connection: Connection, own: Sequence[Point], codes: Sequence[str]) -> None:
         self.declared = Declarations(connection, own[-1].sequence)
         self.codes = list(codes)
-        version = own[0].version
         kinds = supply_kinds(list(own[0].packs.values()))
         closed = self.declared.closed_at(own[0].sequence)
-        self._history = PowerHistory(connection, own, version.id if version else 0, kinds, closed)
+        self._history = PowerHistory(connection, own, own[0].version_id, kinds, closed)
 
     def at(self, number: int, counted: Counted) -> PowerAt:
         return self._history.at(number, counted.silent)

@@ -94,6 +94,19 @@ _GRAVITY = {"up": 0, "unknown": 1, "degraded": 2, "down": 3}
 
 #: operator, kind, adcode.
 Where = tuple[str, str, str | None]
+#: At a point, the sites down by cause.
+CausesOfSites = dict[Where, dict[str, int]]
+#: At a point, the newest observation by operator and adcode.
+NewestOfSites = dict[tuple[str, str | None], datetime]
+
+
+def _asked(steps: Steps, first: Point, kinds: Sequence[str] | None) -> dict[str, Any]:
+    """For SQL: the span, the facilities' kinds (null: all) and by which divisions they lie."""
+    return {
+        **steps.span,
+        "kinds": None if kinds is None else list(kinds),
+        "version": first.version_id,
+    }
 
 
 @dataclass
@@ -111,14 +124,10 @@ class CauseHistory:
     """Sites that are down by cause, per operator, kind and district."""
 
     def __init__(
-        self,
-        connection: Connection,
-        own: Sequence[Point],
-        version_id: int,
-        kinds: Sequence[str] | None,
+        self, connection: Connection, own: Sequence[Point], kinds: Sequence[str] | None
     ) -> None:
         self._points, steps = own, Steps(own)
-        key = {**steps.span, "kinds": list(kinds) if kinds is not None else None}
+        key = _asked(steps, own[0], kinds)
         self._sites: dict[int, _Site] = {}
         self._coming: dict[int, list[Any]] = defaultdict(list)
         self._turning: dict[int, set[int]] = defaultdict(set)
@@ -127,10 +136,7 @@ class CauseHistory:
         for one in connection.execute(text(_EVENTS), key):
             self._sites.setdefault(one.pk, _Site())
             self._coming[steps.knowing(one.sequence)].append(one)
-        versions = connection.execute(
-            text(_VERSIONS), {**key, "pks": list(self._sites), "version": version_id}
-        )
-        for one in versions:
+        for one in connection.execute(text(_VERSIONS), {**key, "pks": list(self._sites)}):
             self._sites[one.pk].versions.append(one)
             begins = steps.knowing(one.begin)
             if one.begin_at is not None:
@@ -138,9 +144,9 @@ class CauseHistory:
             self._turning[begins].add(one.pk)
             if one.end is not None:
                 self._turning[steps.knowing(one.end)].add(one.pk)
-        self._found: dict[Where, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._found: CausesOfSites = defaultdict(lambda: defaultdict(int))
 
-    def walk(self) -> Iterator[dict[Where, dict[str, int]]]:
+    def walk(self) -> Iterator[CausesOfSites]:
         """{(operator, kind, adcode): {cause: sites down}} at each point, in order; once."""
         for number, point in enumerate(self._points):
             moved = self._turning.pop(number, set())
@@ -204,23 +210,18 @@ class ReportHistory:
     """The newest time that operators' reports of single sites speak of, per district."""
 
     def __init__(
-        self,
-        connection: Connection,
-        own: Sequence[Point],
-        version_id: int,
-        kinds: Sequence[str] | None,
+        self, connection: Connection, own: Sequence[Point], kinds: Sequence[str] | None
     ) -> None:
         self._points = own
-        key: dict[str, Any] = {**Steps(own).span, "version": version_id}
-        key["kinds"] = list(kinds) if kinds is not None else None
-        self._newest: dict[tuple[str, str | None], datetime] = {}
+        key = _asked(Steps(own), own[0], kinds)
+        self._newest: NewestOfSites = {}
         for one in connection.execute(text(_OBSERVED), key):
             self._hear(one)
         self._coming: dict[int, list[Any]] = defaultdict(list)
         for one in connection.execute(text(_COMING), key):
             self._coming[one.point].append(one)
 
-    def walk(self) -> Iterator[dict[tuple[str, str | None], datetime]]:
+    def walk(self) -> Iterator[NewestOfSites]:
         """{(operator, adcode): newest observation} at each point, in order; once."""
         for number in range(len(self._points)):
             for one in self._coming.pop(number, ()):

@@ -15,7 +15,7 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, text
 
 from data.counters import counters_at, counters_now
-from data.database import reading, sequence_at
+from data.database import reading, received_at, sequence_at
 from data.divisions import DivisionVersion, district_rows, units, version_at
 from data.incidents import open_incidents
 from data.outages import next_outage_instant, open_outages
@@ -73,9 +73,7 @@ def moment_at(connection: Connection, at: datetime | None) -> Moment:
     row = connection.execute(text("SELECT now() AS now")).one()
     asked: datetime = at if at is not None and at < row.now else row.now
     sequence = sequence_at(connection, asked)
-    received = connection.execute(
-        text("SELECT received_at FROM change WHERE sequence = :n"), {"n": sequence}
-    ).scalar()
+    received = received_at(connection, sequence)
     return Moment(sequence, received or asked, asked, asked, folded=False)
 
 

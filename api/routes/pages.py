@@ -83,7 +83,7 @@ def _page(visit: Visit, plan: str | None) -> Response:
 
 
 def map_view(visit: Visit) -> MapView:
-    """What a map shows this visit: the districts and rules of its time, of now the situation too."""
+    """What a map shows this visit: districts and rules of its time, of now the situation too."""
     services, at = visit.services, visit.at
     with reading(services.engine) as connection:
         version = version_at(connection, at)

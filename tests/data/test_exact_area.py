@@ -21,6 +21,7 @@ from shapely.geometry.polygon import orient
 from sqlalchemy import Engine, text
 
 from data import exact_area
+from data.background import STOP_S
 from data.builder import Builder
 from data.database import app_engine, reading
 from data.divisions import districts_frame, version_at
@@ -401,7 +402,7 @@ def test_stopping_does_not_wait_for_a_large_district() -> None:
     assert not areas.settled
     started = time.monotonic()
     areas.stop()
-    assert time.monotonic() - started < exact_area.STOP_S + 0.3
+    assert time.monotonic() - started < STOP_S + 0.3
 
 
 @pytest.mark.skipif(not hasattr(os, "getpriority"), reason="priorities are of Unix")
