@@ -76,7 +76,7 @@ class Disk:
         now = time.monotonic()
         if now - self._looked_at >= LOOK_AT_DISK_EVERY_S:
             self._looked_at = now
-            full = any(_free(folder) < self._free_bytes for folder in self._folders)
+            full = any(free_bytes(folder) < self._free_bytes for folder in self._folders)
             if full != self._full:
                 log.warning("disk nearly full" if full else "disk has space again")
             self._full = full
@@ -223,7 +223,7 @@ def _length(scope: Scope) -> int:
     return 0
 
 
-def _free(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     """Bytes that may still be written at `folder`, or the nearest folder above it that exists."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -20,6 +20,7 @@ from api.account_book import AccountBook
 from api.admission import Admission
 from api.credentials import Gate
 from api.deps import Configuration, Services
+from api.gauges import add_vitals, watch_pool
 from api.parts import add_readers, add_sign_on, add_situation, add_sweeper
 from api.policy import POLICY, PolicyTable, Rule
 from api.pulse import Patience, add_pulse
@@ -46,6 +47,7 @@ NO_TELEMETRY = TelemetryConfig(
 #: Called with the services of a process before they start; each adds its parts.
 EXTENSIONS: list[Callable[[Services], None]] = [
     add_pulse,
+    add_vitals,
     add_situation,
     add_readers,
     add_sign_on,
@@ -130,6 +132,8 @@ def make_services(configuration: Configuration) -> Services:
         acquire_timeout_s=1.0,
         statement_timeout_s=2,
     )
+    watch_pool(engine, "requests", database.pool_size + database.pool_overflow)
+    watch_pool(health_engine, "health", database.health_pool_size + 1)
     _check_patiently(engine)
     accounts = AccountBook(health_engine)
     services = Services(

@@ -7,23 +7,41 @@ makes before they start; any of them then answers for all.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 
 
-def exposition() -> bytes:
-    """Every metric as text."""
+class _Given:
+    """A collector of what was read already."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def exposition(more: Sequence[Metric] = ()) -> bytes:
+    """Every metric as text, and `more`, which no process counts by itself."""
+    given = CollectorRegistry()
+    given.register(_Given(more))
+    return generate_latest(_counted()) + generate_latest(given)
+
+
+def _counted() -> CollectorRegistry:
     if FOLDER_VARIABLE not in os.environ:
-        return generate_latest(REGISTRY)
+        return REGISTRY
     _forget_the_dead(Path(os.environ[FOLDER_VARIABLE]))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return registry
 
 
 def _forget_the_dead(folder: Path) -> None:

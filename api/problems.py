@@ -16,6 +16,7 @@ import psycopg
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
+from prometheus_client import Counter
 from sqlalchemy import exc as sa
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -33,6 +34,9 @@ QUOTED = re.compile(r"'([^']*)'")
 FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z_-]{0,39}")
 
 log = structlog.get_logger("yutu.problem")
+
+#: TimeoutError is the pool's: no connection became free in time.
+UNAVAILABLE = Counter("yutu_unavailable_total", "Answers 503, by what was the matter.", ["error"])
 
 #: The nearest class in an error's ancestry decides.
 STATUS_OF: Mapping[type[Exception], int] = {
@@ -136,6 +140,7 @@ def answer_error(error: Exception, lang: str) -> Response:
     if status == 503:
         ours = isinstance(error, errors.Unavailable)
         retry = error.retry_after_s if isinstance(error, errors.Unavailable) else RETRY_AFTER_S
+        UNAVAILABLE.labels(type(error).__name__).inc()
         log.warning("unavailable", error=type(error).__name__, sqlstate=_sqlstate(error))
         return problem(
             503,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 
+import structlog
 from fastapi import Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.answers import json_answer
+from api.aside import Aside
 from api.deps import Services, services_of
+from api.gauges import Vitals, gauges
 from api.language import language_of
 from api.messages import told
 from api.metrics import MEDIA_TYPE, exposition
@@ -24,8 +26,9 @@ TOO_SLOW = "the database does not answer in time"
 CHECK_FAILED = "a readiness check failed"
 
 router = make_router("service")
+log = structlog.get_logger("yutu.health")
 
-_asking = threading.Semaphore(2)
+_asking: Aside[list[str]] = Aside("ready", at_once=2, wait_s=READY_WAIT_S)
 
 
 @router.get("/health", summary="This process is alive")
@@ -41,10 +44,8 @@ async def health() -> Response:
 )
 async def ready(request: Request) -> Response:
     services = services_of(request)
-    try:
-        async with asyncio.timeout(READY_WAIT_S):
-            reasons = await _in_own_thread(services)
-    except TimeoutError:
+    reasons = await _asking.ask(lambda: _reasons(services))
+    if reasons is None:
         reasons = [TOO_SLOW]
     if reasons:
         lang = language_of(request.scope)
@@ -60,32 +61,20 @@ async def ready(request: Request) -> Response:
 
 
 @router.get("/metrics", summary="Metrics in Prometheus' text format")
-def metrics() -> Response:
-    return Response(exposition(), headers={"Content-Type": MEDIA_TYPE})
+async def metrics(request: Request) -> Response:
+    """Answered also while the database is not, outside the pool of threads it may have filled."""
+    services = services_of(request)
+    signs = await services.get(Vitals).signs()
+    text = await asyncio.to_thread(lambda: exposition(gauges(services, signs)))
+    return Response(text, headers={"Content-Type": MEDIA_TYPE})
 
 
-async def _in_own_thread(services: Services) -> list[str]:
-    """`reasons_not_ready` beside the thread pool, which a hung database may have filled."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[str]] = loop.create_future()
-
-    def tell(reasons: list[str]) -> None:
-        if not answer.done():
-            answer.set_result(reasons)
-
-    def ask() -> None:
-        try:
-            reasons = list(reasons_not_ready(services))
-        except Exception:  # a hook that fails is a reason too; the log has the rest
-            reasons = [CHECK_FAILED]
-        finally:
-            _asking.release()
-        loop.call_soon_threadsafe(tell, reasons)
-
-    if not _asking.acquire(blocking=False):
-        return [TOO_SLOW]
-    threading.Thread(target=ask, name="ready", daemon=True).start()
-    return await answer
+def _reasons(services: Services) -> list[str]:
+    try:
+        return list(reasons_not_ready(services))
+    except Exception:  # a hook that fails is a reason too
+        log.exception("readiness check failed")
+        return [CHECK_FAILED]
 
 
 def reasons_not_ready(services: Services) -> Iterator[str]:

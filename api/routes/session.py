@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from prometheus_client import Counter
 
 from api.answers import json_answer
 from api.credentials import CHALLENGE, SESSION_COOKIE
@@ -34,6 +35,9 @@ HELD_OFF = {
 STALE = {"zh": "页面已过期，请重试", "en": "The page has expired; try again"}
 
 router = make_router("session")
+
+#: With a password; by the city's identity provider nobody guesses here.
+SIGN_INS = Counter("yutu_sign_ins_total", "Attempts to sign in with a password.", ["outcome"])
 
 Username = Annotated[str, Form(max_length=200)]
 Password = Annotated[str, Form(max_length=2000)]
@@ -131,10 +135,15 @@ def _recognise(
 ) -> Account | None:
     """The account of that name and password. Raises TooMany after too many failures."""
     attempt = Attempt.of(username, request.client.host if request.client else None)
-    attempt.begin(services.engine)
+    try:
+        attempt.begin(services.engine)
+    except TooMany:
+        SIGN_INS.labels("held off").inc()
+        raise
     account = authenticate(services.engine, username, password)
     if account is not None:
         attempt.succeeded(services.engine)
+    SIGN_INS.labels("refused" if account is None else "accepted").inc()
     return account
 
 

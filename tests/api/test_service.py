@@ -202,6 +202,10 @@ def test_logs_hold_no_secret_and_no_query(
     client.get(f"/v1/session?key={account['api_key']}", headers=key("viewer"))
     client.get(f"/{account['api_key']}", headers=key("viewer"))
     structlog.get_logger("t").info(f"url postgresql://u:{'hunter2hunter2'}@h/db", password="pw1")
+    deadline = time.monotonic() + 10
+    while log_lines.getvalue().count('"event":"request"') < 4:  # written after the answer is sent
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     written = log_lines.getvalue()
     entries = [json.loads(line) for line in written.splitlines()]
     requests = [one for one in entries if one["event"] == "request"]
