@@ -119,6 +119,11 @@ class AccountBook:
         self._uses[held.key_id] = now
         return held.account
 
+    def key_id(self, sha256: bytes) -> int | None:
+        """The number of that key, as `yutu account keys list` shows it."""
+        held = self._snapshot.by_key.get(sha256)
+        return None if held is None else held.key_id
+
     def has_ended(self, session_id: str) -> bool:
         """Whether that session was signed out of, as far as the book knows."""
         return session_id in self._snapshot.ended

@@ -21,7 +21,7 @@ from api.admission import Admission
 from api.credentials import Gate
 from api.deps import Configuration, Services
 from api.gauges import add_vitals, watch_pool
-from api.parts import add_readers, add_sign_on, add_situation, add_sweeper
+from api.parts import add_limits, add_readers, add_sign_on, add_situation, add_sweeper
 from api.policy import POLICY, PolicyTable, Rule
 from api.pulse import Patience, add_pulse
 from api.request_log import RequestLog
@@ -47,6 +47,7 @@ NO_TELEMETRY = TelemetryConfig(
 #: Called with the services of a process before they start; each adds its parts.
 EXTENSIONS: list[Callable[[Services], None]] = [
     add_pulse,
+    add_limits,
     add_vitals,
     add_situation,
     add_readers,

@@ -18,6 +18,7 @@ from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
+from api.audit_notes import address_of, work_for
 from api.deps import Services
 from api.language import language_of
 from api.policy import OPEN, Match, PolicyTable, Rule
@@ -25,7 +26,8 @@ from api.problems import answer_error, problem
 from api.security import SESSION_AUDIENCE, TOKEN_AUDIENCE, Claims
 from data.accounts import Account
 from data.api_keys import key_sha256
-from geo.errors import NotAllowed, Unavailable, YutuError
+from data.request_limit import RequestLimits
+from geo.errors import NotAllowed, TooMany, Unavailable, YutuError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -76,11 +78,20 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who was recognised, and the session's id when it came by cookie."""
+    """Who was recognised, by what, and the session's id when it came by cookie."""
 
     account: Account
     session_id: str | None
     session_ends_at: int = 0
+    key_id: int | None = None
+    by_token: bool = False
+
+    @property
+    def means(self) -> str:
+        """The kind of credential, for the audit trail."""
+        if self.key_id is not None:
+            return f"key {self.key_id}"
+        return "token" if self.by_token else "session"
 
 
 class Gate:
@@ -113,6 +124,7 @@ class Gate:
         state = scope.setdefault("state", {})
         state["account"] = None
         lang = language_of(scope)
+        work_for(address_of(scope), "nothing")
         match = self.policy.match(scope["method"], get_route_path(scope))
         rule = match.rule if match else None
         state["rule"] = rule
@@ -131,10 +143,16 @@ class Gate:
         except Unavailable as error:
             return answer_error(error, lang)
         state["account"] = caller.account
+        state["means"] = caller.means
+        work_for(address_of(scope), caller.means)
         if caller.session_id is not None:
             state["session_id"] = caller.session_id
             state["session_ends_at"] = caller.session_ends_at
             state["csrf"] = services.signer.csrf(caller.session_id)
+        try:
+            services.get(RequestLimits).take(caller.account.username, caller.key_id)
+        except TooMany as error:
+            return answer_error(error, lang)
         if match is None or rule is None:
             return _unknown(match, lang)
         try:
@@ -157,6 +175,9 @@ async def _recognise(given: Given, services: Services) -> Caller:
             raise Unauthenticated("only Bearer tokens are taken in Authorization")
         accounts.append((await _by_token(token.strip(), TOKEN_AUDIENCE, services))[0])
     accounts += [await _by_key(key, services) for key in given.api_keys]
+    key_id = None
+    if given.api_keys:
+        key_id = services.accounts.key_id(key_sha256(given.api_keys[0].decode("latin-1")))
     session_id, ends_at = None, 0
     if given.sessions:
         account, claims = await _by_token(given.sessions[0], SESSION_AUDIENCE, services)
@@ -164,7 +185,7 @@ async def _recognise(given: Given, services: Services) -> Caller:
         session_id, ends_at = claims.id, claims.expires_at
     if len({account.username for account in accounts}) > 1:
         raise Unauthenticated("the credentials belong to different accounts")
-    return Caller(accounts[0], session_id, ends_at)
+    return Caller(accounts[0], session_id, ends_at, key_id, bool(given.authorizations))
 
 
 async def _by_token(token: bytes, audience: str, services: Services) -> tuple[Account, Claims]:

@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import Connection, text
 
 from data.accounts import Account
+from data.audit import record
 from data.export_files import check_format, write_export
 from data.export_rows import Wanted, count_rows, export_of
 from data.rulepacks import RulePacks
@@ -112,4 +113,20 @@ def write_wanted(
                 " filter, or take csv, gpkg or parquet"
             )
     with export_of(engine, account, wanted, packs, situation) as export:
-        return write_export(export, path, suffix, lang)
+        manifest = write_export(export, path, suffix, lang)
+    with engine.begin() as connection:  # before anyone is given the file
+        record(
+            connection,
+            "export",
+            account=account.username,
+            subject=f"collection:{wanted.collection.name}",
+            detail={
+                **manifest["filters"],
+                "format": suffix,
+                "crs": str(manifest["crs"]),
+                "at": manifest["at"],
+                "reporters": wanted.reporters,
+                "rows": manifest["rows"],
+            },
+        )
+    return manifest

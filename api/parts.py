@@ -11,12 +11,14 @@ from api.ogc_pool import ReaderPool
 from api.sign_on import SignOn
 from api.situations import Situations
 from data.attachments import FOLDER
+from data.audit_tally import AuditTally
 from data.blobs import BlobFolder
 from data.builder import Builder
 from data.database import app_engine, reading
 from data.divisions import version_at
 from data.facility_tiles import TileCache
 from data.orphans import Sweeper
+from data.request_limit import RequestLimits, RequestLimitSettings
 from data.service_area import ServiceAreas
 from data.sign_on_settings import SignOnSettings
 from geo.errors import NotFound
@@ -64,6 +66,12 @@ def add_situation(services: Services) -> None:
     services.ending += [builder.builder.stop, situations.end_streams]
     services.readiness.append(builder.overdue)
     services.readiness.append(lambda: unbuilt(services, situations))
+
+
+def add_limits(services: Services) -> None:
+    """Have requests of each account counted, and what was refused told to the audit trail."""
+    services.add(RequestLimits(services.engine, RequestLimitSettings.load()))
+    services.add(AuditTally(services.engine))
 
 
 def add_sign_on(services: Services) -> None:

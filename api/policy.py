@@ -108,6 +108,7 @@ POLICY: tuple[Rule, ...] = (
     # who is asking
     rule("POST", "/v1/token", OPEN, NO_PLACE, body=FORM_BYTES_MAX),
     rule("GET", "/v1/session", ANY_ACCOUNT, NO_PLACE),
+    rule("GET", "/v1/audit", roles("admin"), CITY_WIDE),
     rule("GET", "/login", OPEN, NO_PLACE, page=True),
     rule("POST", "/login", OPEN, NO_PLACE, body=FORM_BYTES_MAX, page=True),
     rule("GET", "/login/oidc", OPEN, NO_PLACE, page=True),

@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.datastructures import MutableHeaders
 
+from api.audit_notes import note_answer
 from api.credentials import Application, Receive, Scope, Send
 from api.language import language_of
 from api.problems import answer_error
@@ -93,6 +94,7 @@ class RequestLog:
             REQUESTS.labels(method, route, str(status)).inc()
             if not streams:
                 SECONDS.labels(method, route).observe(seconds)
+            note_answer(scope, status)
             log.info(
                 "request",
                 method=method,

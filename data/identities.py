@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine, Row, text
 
 from data.accounts import NO_PASSWORD, USERNAME, Account
-from data.audit import record
+from data.audit import origin, record
 
 FALLBACK = "sso"
 #: One sign-in of an identity at a time, so that two at once make one account.
@@ -71,14 +71,16 @@ def sign_on(
                 },
             ).one()
         name = f"account:{row.username}"
+        by = replace(origin(), means="single sign-on")
         if made or changed:
             record(
                 connection,
                 "account.made" if made else "account.changed",
                 subject=name,
                 detail=granted,
+                by=by,
             )
-        record(connection, "sign_in", account=row.username, subject=name)
+        record(connection, "sign_in", account=row.username, subject=name, by=by)
         return Account(
             row.username, row.role, tuple(row.districts), tuple(row.operators), row.token_epoch
         )
@@ -100,6 +102,7 @@ def end_sign_on(engine: Engine, who: Identity) -> None:
                 subject=f"account:{row.username}",
                 detail={"why": "in no group that may"},
                 outcome="refused",
+                by=replace(origin(), means="single sign-on"),
             )
 
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.routes import (
     attachments,
+    audit,
     certificate,
     cot,
     districts,
@@ -57,6 +58,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     incident_import.router,
     incidents.router,
     attachments.router,
+    audit.router,
     incident_history.router,
     hotline.router,
     cot.router,

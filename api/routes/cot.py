@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from api.answers import GEOJSON, json_answer
+from api.audit_notes import note_rows
 from api.bbox import BBoxDep
 from api.deps import At, Body, Caller, ContentType, LangDep, ServicesDep
 from api.messages import rejected_rows
@@ -78,6 +79,7 @@ def incidents_as_cot(
         Style().levels,
         str(request.base_url).rstrip("/"),
     )
+    note_rows(request, len(features))
     written = incidents_xml(features, OPEN_STATES, now, words)
     return Response(written, headers={"Cache-Control": "no-store"}, media_type=XML)
 
@@ -108,6 +110,7 @@ def send_cot(
 
 @router.get("/v1/teams", summary="Where the teams are")
 def teams(
+    request: Request,
     services: ServicesDep,
     account: Caller,
     at: At,
@@ -127,6 +130,7 @@ def teams(
         limit=limit,
         offset=offset,
     )
+    note_rows(request, len(found["features"]))
     return json_answer(found, media_type=GEOJSON)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Header, Query, Response
+from fastapi import Header, Query, Request, Response
 
 from api.answers import GEOJSON, json_answer
+from api.audit_notes import note_rows
 from api.bbox import BBoxDep
 from api.deps import At, Body, Caller, ContentType, LangDep, ServicesDep
 from api.members import meant, unread
@@ -121,6 +122,7 @@ def submit_incident(
 
 @router.get("/v1/incidents", summary="Incidents within the caller's districts")
 def incidents(
+    request: Request,
     services: ServicesDep,
     account: Caller,
     lang: LangDep,
@@ -163,6 +165,7 @@ def incidents(
         offset=offset,
         lang=lang,
     )
+    note_rows(request, len(found["features"]))
     return json_answer(found, media_type=GEOJSON)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, cast
 from urllib.parse import quote
@@ -10,6 +11,7 @@ import asyncpg  # type: ignore[import-untyped]
 import structlog
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from morecantile import tms as every_tms
 from tipg import model
@@ -21,6 +23,7 @@ from tipg.factory import COMMON_CONFORMS, EndpointsFactory, OGCFeaturesFactory, 
 from tipg.resources.enums import MediaType
 from tipg.resources.response import ORJSONResponse
 
+from api.audit_notes import note_rows
 from api.bbox import parse_bbox
 from api.deps import Caller, services_of
 from api.language import language_of
@@ -39,6 +42,7 @@ TITLE = "渝图 OGC API"
 INCIDENTS = "incidents"
 #: Codes of a question the database cannot make sense of: bad data, bad types, a bad geometry.
 ASKED_WRONGLY = ("22", "42", "XX")
+RETURNED = re.compile(rb'"numberReturned": ?([0-9]{1,9})')
 JSON_OR_PAGE = Annotated[MediaType | None, Depends(OutputType)]
 
 log = structlog.get_logger("yutu.ogc")
@@ -53,7 +57,9 @@ class OgcRoute(PolicedRoute):
         async def answered(request: Request) -> Response:
             lang = language_of(request.scope)
             try:
-                return await handle(Request(tidied(request.scope), request.receive))
+                answer = await handle(Request(tidied(request.scope), request.receive))
+                _note_features(request, answer)
+                return answer
             except InvalidInput as error:
                 return problem(400, lang=lang, faults=error.faults)
             except RequestValidationError:
@@ -79,6 +85,15 @@ class OgcRoute(PolicedRoute):
                 raise Unavailable("the database does not answer; ask again") from None
 
         return answered
+
+
+def _note_features(request: Request, answer: Response) -> None:
+    """How many features a list says it returned; of one that is streamed nobody knows yet."""
+    if isinstance(answer, StreamingResponse):
+        note_rows(request, 0, always=True)
+    elif isinstance(answer, ORJSONResponse):
+        said = RETURNED.search(bytes(answer.body))
+        note_rows(request, int(said[1]) if said else 0)
 
 
 async def asked(request: Request, account: Caller) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 
 from api.answers import GEOJSON, json_answer
+from api.audit_notes import note_rows
 from api.bbox import BBoxDep
 from api.deps import At, Body, Caller, ContentType, LangDep, ServicesDep
 from api.members import meant, unread
@@ -118,6 +119,7 @@ def report_outage(
 
 @router.get("/v1/outages", summary="The newest revision of each outage")
 def outages(
+    request: Request,
     services: ServicesDep,
     account: Caller,
     at: At,
@@ -140,4 +142,5 @@ def outages(
         limit=limit,
         offset=offset,
     )
+    note_rows(request, len(found["features"]))
     return json_answer(found, media_type=GEOJSON)

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from prometheus_client import Counter
 
 from api.answers import json_answer
+from api.audit_notes import address_of, note_sign_in_refused
 from api.credentials import CHALLENGE, SESSION_COOKIE
 from api.deps import Caller, Csrf, LangDep, Services, ServicesDep, services_of
 from api.problems import problem
@@ -19,6 +20,7 @@ from api.routing import make_router
 from api.security import SESSION_AUDIENCE, TOKEN_AUDIENCE
 from api.sign_on import SignOn
 from data.accounts import Account, authenticate
+from data.audit import Origin, record
 from data.ended_sessions import end_session
 from data.sign_in_limit import Attempt
 from geo.errors import NotAllowed, TooMany
@@ -113,6 +115,7 @@ def login(
 def logout(
     request: Request,
     services: ServicesDep,
+    account: Caller,
     csrf: Annotated[str, Form(max_length=200)] = "",
 ) -> Response:
     """Takes the cookie back and ends the session, whoever else has the cookie. Field `csrf`, or the
@@ -124,7 +127,9 @@ def logout(
         raise NotAllowed("the CSRF token is missing or not of this session")
     if session_id is not None:
         with services.engine.begin() as connection:
-            end_session(connection, session_id, state["session_ends_at"])
+            if end_session(connection, session_id, state["session_ends_at"]):
+                name = account.username
+                record(connection, "sign_out", account=name, subject=f"account:{name}")
     answer = RedirectResponse("/login", status_code=303)
     answer.delete_cookie(SESSION_COOKIE, path="/")
     return answer
@@ -134,15 +139,28 @@ def _recognise(
     request: Request, services: Services, username: str, password: str
 ) -> Account | None:
     """The account of that name and password. Raises TooMany after too many failures."""
-    attempt = Attempt.of(username, request.client.host if request.client else None)
+    address = address_of(request.scope)
+    attempt = Attempt.of(username, address)
     try:
         attempt.begin(services.engine)
     except TooMany:
         SIGN_INS.labels("held off").inc()
+        note_sign_in_refused(services, username, address, "held off")
         raise
     account = authenticate(services.engine, username, password)
     if account is not None:
         attempt.succeeded(services.engine)
+        with services.engine.begin() as connection:  # before anything is handed out
+            record(
+                connection,
+                "sign_in",
+                account=account.username,
+                subject=f"account:{account.username}",
+                detail={"for": request.url.path},
+                by=Origin(address, "password"),
+            )
+    else:
+        note_sign_in_refused(services, username, address, "wrong, or locked")
     SIGN_INS.labels("refused" if account is None else "accepted").inc()
     return account
 

@@ -1,0 +1,215 @@
+"""No account and no key gets more than its share, whichever server process it asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import Engine, text
+
+from data.accounts import create_account
+from data.api_keys import draw_key, store_key
+from data.database import app_engine
+from data.request_limit import STRETCHES, RequestLimits, RequestLimitSettings
+from geo.errors import TooMany
+from tests.api.conftest import Credentials, assert_problem
+from tests.api.test_kill_writers import Server
+
+WINDOW_S = 12
+PER_ACCOUNT, PER_KEY = 60, 30
+SHARED_BY_S = 2.5
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    made = app_engine(database_url, pool_size=3)
+    yield made
+    made.dispose()
+
+
+def limits(engine: Engine, **settings: int) -> RequestLimits:
+    return RequestLimits(engine, RequestLimitSettings(**settings))
+
+
+def taken(one: RequestLimits, account: str, tries: int, key: int | None = None) -> int:
+    """How many of so many tries were let through."""
+    through = 0
+    for _ in range(tries):
+        try:
+            one.take(account, key)
+        except TooMany:
+            continue
+        through += 1
+    return through
+
+
+def test_the_limit_is_exact_within_one_process(engine: Engine) -> None:
+    one = limits(engine, requests_per_account=50)
+    assert taken(one, "exact", 80) == 50
+    assert taken(one, "another", 10) == 10
+
+
+def test_a_key_has_a_limit_of_its_own_within_its_accounts(engine: Engine) -> None:
+    one = limits(engine, requests_per_account=50, requests_per_key=20)
+    assert taken(one, "owner", 30, key=1) == 20
+    assert taken(one, "owner", 30, key=2) == 20
+    assert taken(one, "owner", 30) == 10
+
+
+def test_without_a_limit_nothing_is_counted_or_shared(engine: Engine, owner: Engine) -> None:
+    one = limits(engine, requests_per_account=0, requests_per_key=0)
+    assert taken(one, "free", 5000, key=77) == 5000
+    one.share()
+    with owner.connect() as connection:
+        kept = connection.execute(text("SELECT count(*) FROM request_count WHERE subject ~ 'free'"))
+        assert kept.scalar_one() == 0
+
+
+def test_processes_share_what_they_counted(engine: Engine) -> None:
+    a, b = (limits(engine, requests_per_account=100) for _ in range(2))
+    assert taken(a, "shared", 60) == 60
+    assert taken(b, "shared", 20) == 20
+    a.share()
+    b.share()
+    assert taken(b, "shared", 60) == 20
+    b.share()
+    a.share()
+    assert taken(a, "shared", 5) == 0
+
+
+def test_what_was_told_is_counted_once_while_and_after_it_is_told(engine: Engine) -> None:
+    one = limits(engine, requests_per_account=100)
+    for expected in (30, 30, 30, 10):
+        assert taken(one, "once", 30) == expected
+        one.share()
+
+
+def test_room_comes_back_when_the_window_has_passed(engine: Engine) -> None:
+    one = limits(engine, requests_per_account=10, requests_window_s=2)
+    assert taken(one, "comes-back", 20) == 10
+    one.share()
+    with pytest.raises(TooMany) as refused:
+        one.take("comes-back")
+    assert 1 <= refused.value.retry_after_s <= 3
+    time.sleep(refused.value.retry_after_s + 2 / STRETCHES)
+    assert taken(one, "comes-back", 1) == 1
+
+
+def test_a_database_that_cannot_be_asked_makes_each_process_go_on_alone(
+    engine: Engine, owner: Engine
+) -> None:
+    one = limits(engine, requests_per_account=40)
+    assert taken(one, "alone", 15) == 15
+    with owner.begin() as connection:
+        connection.execute(text("REVOKE INSERT ON request_count FROM yutu_app"))
+    try:
+        one.share()
+        one.share()
+    finally:
+        with owner.begin() as connection:
+            connection.execute(text("GRANT INSERT ON request_count TO yutu_app"))
+    assert taken(one, "alone", 40) == 25
+    one.share()
+    assert taken(one, "alone", 5) == 0
+
+
+def test_counting_costs_next_to_nothing_and_no_round_trip(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = limits(engine, requests_per_account=10**6, requests_per_key=10**6)
+    one.take("quick", 5)
+    one.share()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a request asked the database")
+
+    monkeypatch.setattr(engine.pool, "connect", never)
+    started = time.perf_counter()
+    for _ in range(20_000):
+        one.take("quick", 5)
+    assert (time.perf_counter() - started) / 20_000 < 100e-6
+
+
+@pytest.fixture(scope="module")
+def servers(
+    database_url: str, credentials: Credentials, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """Two server processes with small limits on one database."""
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("YUTU_REQUESTS_PER_ACCOUNT", str(PER_ACCOUNT))
+        patch.setenv("YUTU_REQUESTS_PER_KEY", str(PER_KEY))
+        patch.setenv("YUTU_REQUESTS_WINDOW_S", str(WINDOW_S))
+        folder: Path = tmp_path_factory.mktemp("servers")
+        started = [Server(database_url, folder / f"{name}.log") for name in "ab"]
+        for one in started:
+            one.start()
+            stack.callback(one.kill)
+        for one in started:
+            one.wait_ready()
+        clients = [httpx.Client(base_url=one.url, timeout=30) for one in started]
+        for client in clients:
+            stack.enter_context(client)
+        yield clients[0], clients[1]
+
+
+def statuses(client: httpx.Client, headers: dict[str, str], times: int) -> list[int]:
+    return [client.get("/v1/session", headers=headers).status_code for _ in range(times)]
+
+
+def test_two_server_processes_let_through_one_limit(
+    servers: tuple[httpx.Client, httpx.Client], owner: Engine
+) -> None:
+    with owner.begin() as connection:
+        made = create_account(connection, "eager", "viewer")
+        beside = draw_key()
+        store_key(connection, "eager", beside, label="beside")
+    first, second = {"X-API-Key": made.api_key}, {"X-API-Key": beside}
+    a, b = servers
+    assert statuses(a, first, 20) == [200] * 20
+    time.sleep(SHARED_BY_S)
+    found = statuses(b, first, 25)
+    # each of the two workers of b knows what a let through
+    assert found.count(200) <= 2 * (PER_KEY - 20) + 2
+    refused = b.get("/v1/session", headers=first)
+    while refused.status_code == 200:
+        refused = b.get("/v1/session", headers=first)
+    body = assert_problem(refused, 429)
+    assert 1 <= int(refused.headers["retry-after"]) <= WINDOW_S + 1
+    assert body["detail"] == "请求过多，请减少或稍候再试"
+    assert statuses(b, second, 1) == [200], "another key of the account has its own share"
+    time.sleep(WINDOW_S + SHARED_BY_S)
+    assert statuses(a, first, 5) == [200] * 5
+    with owner.connect() as connection:
+        row = connection.execute(
+            text("SELECT account, detail FROM audit WHERE act = 'request' AND detail ~ '429'")
+        ).first()
+    assert row is not None
+    assert row.account == "eager"
+
+
+def test_a_refused_body_stays_unread(
+    servers: tuple[httpx.Client, httpx.Client], owner: Engine
+) -> None:
+    with owner.begin() as connection:
+        made = create_account(connection, "sender", "utility")
+    headers = {"X-API-Key": made.api_key}
+    found = [
+        servers[0].post("/v1/status", content=b"[]", headers=headers) for _ in range(3 * PER_KEY)
+    ]
+    last = found[-1]
+    assert_problem(last, 429)
+    assert last.headers["connection"] == "close"
+
+
+def test_the_defaults_leave_room_for_a_feed_and_for_maps() -> None:
+    settings = RequestLimitSettings.load()
+    minute = settings.requests_window_s / 60
+    batches = 100_000 / 1_000 * 60  # of 1,000 events by 8 writers, faster than one machine ingests
+    assert settings.requests_per_key >= 2 * batches * minute
+    tiles = 40 * 30 + 60  # a map dragged every two seconds, forty tiles each time, and what it asks
+    assert settings.requests_per_account >= 20 * tiles * minute
