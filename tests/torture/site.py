@@ -45,17 +45,19 @@ class Site:
         environment: Mapping[str, str] | None = None,
         folder: Path | None = None,
         served: bool = True,
+        runtime: Path | None = None,
     ) -> None:
         self.serves = served
         made = folder or Path(tempfile.mkdtemp(prefix=PREFIX, dir=tempfile.gettempdir()))
         made.chmod(0o755)
         self.folder = made
         self.var = made / "var"
+        self.runtime = runtime or made / "run"
         self.scratch = made / "scratch"
         self.log = made / "server.log"
         self.cluster = Cluster(
             self.var / "postgres",
-            made / "run",
+            self.runtime,
             self.var / "log" / "postgres.log",
             SMALL | dict(settings or {}),
         )
@@ -68,7 +70,7 @@ class Site:
         self.clients: list[httpx.Client] = []
         self.killed: set[int] = set()
         self.deaths = 0
-        self._workers: set[int] = set()
+        self.workers: set[int] = set()
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._watch_workers, daemon=True)
 
@@ -117,7 +119,7 @@ class Site:
         self.cluster.stop()
         self.cluster = Cluster(
             self.var / "postgres",
-            self.folder / "run",
+            self.runtime,
             self.var / "log" / "postgres.log",
             SMALL | dict(settings),
         )
@@ -158,6 +160,8 @@ class Site:
                 answer = self.http.request(method, path, headers=headers, **more)
             except httpx.RemoteProtocolError:  # a kept connection that had been closed
                 continue
+            except httpx.TransportError:
+                break
             self.figures.note(answer, what)
             return answer
         self.figures.count()
@@ -218,7 +222,7 @@ class Site:
         """All at once, and started again."""
         self.killed |= set(self.server.workers())
         self.server.kill()
-        self.killed |= set(self.server.workers()) | self._workers
+        self.killed |= set(self.server.workers()) | self.workers
         self.server.start()
 
     def wait_for(self, true: Any, within_s: float) -> float:
@@ -235,10 +239,10 @@ class Site:
     def _watch_workers(self) -> None:
         while not self._ended.wait(WATCH_S):
             now = {pid for pid in self.server.workers() if _serves(pid)}
-            gone = self._workers - now - self.killed
+            gone = self.workers - now - self.killed
             self.deaths += len(gone)
             self.killed |= gone
-            self._workers = now
+            self.workers = now
 
 
 def _serves(pid: int) -> bool:

@@ -71,11 +71,10 @@ def _doors(site: Site, rng: np.random.Generator) -> list[Door]:
         )
         for i in range(400)
     )
-    picture = _picture()
     body = incident()
     place = f"/v1/incidents/{body['incident_id']}"
     site.ask("POST", "/v1/incidents", "commander", json=body)
-    photo = form("p.jpg", picture, attachment_id=str(uuid4()))
+    photo = form("p.jpg", picture(), attachment_id=str(uuid4()))
     return [
         Door(
             "/v1/incidents/import",
@@ -89,7 +88,7 @@ def _doors(site: Site, rng: np.random.Generator) -> list[Door]:
             "/v1/facilities/import",
             "planner",
             MULTIPART,
-            form("rows.csv", facilities.encode()),
+            form("rows.csv", facilities.encode(), crs="WGS84"),
             "facility",
             400,
         ),
@@ -98,7 +97,7 @@ def _doors(site: Site, rng: np.random.Generator) -> list[Door]:
     ]
 
 
-def _picture() -> bytes:
+def picture() -> bytes:
     import io
 
     from PIL import Image
@@ -235,7 +234,7 @@ def files(torture: Torture) -> None:
         for name in names:
             for path, who in doors.items():
                 said = {"attachment_id": str(uuid4())} if "attachments" in path else {}
-                said |= {"plan": "special-equipment-2023"} if path.endswith("s/import") else {}
+                said |= {"crs": "WGS84"} if path.endswith("/import") else {}
                 content = paths[name].read_bytes()
                 began = time.monotonic()
                 answer = site.ask(
