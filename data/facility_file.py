@@ -34,6 +34,8 @@ ACCEPTED = (
     "accepted are CSV, XLSX and Parquet with columns such as facility_id, lon, lat, and GeoJSON,"
     " GeoPackage, FlatGeobuf, GeoParquet, zipped Shapefile, KML, KMZ, GPX, GML"
 )
+#: Rows told to be wrong, of a file that is refused for having more.
+FAULTS_MAX = 50_000
 _PART_CELLS = 200_000
 #: No field takes as much; a longer cell is refused as well when its rest is left out.
 _CELL_CHARACTERS_MAX = 1_000
@@ -88,6 +90,14 @@ def _has_geometry(path: Path, name: str) -> bool:
     except (pyarrow.ArrowException, OSError):
         raise InvalidInput(f"{name!r} is not a whole Parquet file") from None
     return b"geo" in (schema.metadata or {})
+
+
+def few_faults(faults: Sequence[Fault]) -> Sequence[Fault]:
+    """The same faults, if they are not too many to be told. Raises InvalidInput with FAULTS_MAX."""
+    if len(faults) > FAULTS_MAX:
+        reason = f"more than {FAULTS_MAX} faults; the file is refused as a whole"
+        raise InvalidInput([Fault(reason), *faults[:FAULTS_MAX]])
+    return faults
 
 
 # --- in a child process ---------------------------------------------------------------------------
@@ -145,7 +155,7 @@ def hand_over_facility_file(
         "columns": [headers[i] for i in kept],
         "headers": headers,
         "crs": table.crs,
-        "faults": told_faults(table.faults),
+        "faults": told_faults(few_faults(table.faults)),
         "lines": told_lines(table.lines),
     }
 

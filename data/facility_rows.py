@@ -26,7 +26,7 @@ from data.facility_columns import (
     field_of,
     read_mapping,
 )
-from data.facility_file import FacilityTable, as_text
+from data.facility_file import FAULTS_MAX, FacilityTable, as_text, few_faults
 from data.fields import AMOUNT_MAX
 from data.status import MAX_ID_LENGTH
 from geo.assign import DistrictLocator
@@ -98,7 +98,9 @@ def facility_rows(
         columns[name] = _filled(columns[name], "")
     reader.refuse_repeats("facility_id", ids)
     reader.refuse_repeats("rescue_code", columns["rescue_code"])
-    faults = sorted([*table.faults, *reader.faults], key=lambda f: (f.row or 0, f.field or ""))
+    faults = sorted(
+        few_faults([*table.faults, *reader.faults]), key=lambda f: (f.row or 0, f.field or "")
+    )
     whole = [f for f in faults if f.row is None]
     if whole or (faults and not partial):
         raise InvalidInput(whole or faults)
@@ -162,7 +164,8 @@ class _Reader:
 
     def fault(self, wrong: Any, name: str, reason: str) -> None:
         """Note `reason` at each row where `wrong` is true."""
-        rows = self.frame.index[np.flatnonzero(wrong)]
+        most = max(0, FAULTS_MAX + 1 - len(self.faults))
+        rows = self.frame.index[np.flatnonzero(wrong)[:most]]
         self.faults += [Fault(reason, int(row), name) for row in rows]
 
     def cells(self, name: str) -> Objects:
@@ -207,15 +210,13 @@ class _Reader:
         lowered = [c if c is None else c.casefold() for c in cells]
         values = np.array([known.get(c or "", None) for c in lowered], dtype=object)
         wrong = ~_missing(cells) & _missing(values)
-        choices = ", ".join(w for w in known if w.isascii())
-        self.fault(wrong, name, f"must be one of {choices}")
+        self.fault(wrong, name, f"must be one of {_choices(name)}")
         default = _DEFAULTS.get(name)
         return values if default is None else _filled(values, default)
 
     def kinds(self, kind: str | None) -> Objects:
         if kind is not None and kind not in WORDS["kind"]:
-            choices = ", ".join(w for w in WORDS["kind"] if w.isascii())
-            raise InvalidInput([Fault(f"must be one of {choices}", None, "kind")])
+            raise InvalidInput([Fault(f"must be one of {_choices('kind')}", None, "kind")])
         values = self.words("kind")
         if kind is None:
             self.fault(_missing(self.cells("kind")), "kind", "is empty, and no kind is declared")
@@ -256,7 +257,7 @@ class _Reader:
             return
         first = series[series.notna()].drop_duplicates()
         row_of = dict(zip(first, self.frame.index[first.index], strict=True))
-        for position in np.flatnonzero(repeated).tolist():
+        for position in np.flatnonzero(repeated)[: FAULTS_MAX + 1].tolist():
             reason = f"is already that of row {row_of[cells[position]]}; it must be unique"
             self.faults.append(Fault(reason, int(self.frame.index[position]), name))
 
@@ -333,6 +334,18 @@ class _Reader:
         if whole is None:
             self.fault(_missing(cells), "crs", "is empty, and none is declared for the file")
         return np.array([found[c] for c in cells], dtype=object)
+
+
+def _choices(name: str) -> str:
+    """The words a cell may be, each value once, in English and (first) in Chinese."""
+    words: dict[object, list[str]] = {}
+    for word, value in WORDS[name].items():
+        words.setdefault(value, []).append(word)
+    pairs = [
+        (known[0], next((one for one in known if not one.isascii()), None))
+        for known in words.values()
+    ]
+    return ", ".join(word if zh is None else f"{word} ({zh})" for word, zh in pairs)
 
 
 def _placed(x: Floats, y: Floats, system: str) -> tuple[Floats, Floats]:

@@ -18,7 +18,13 @@ from sqlalchemy import Connection, text
 from data.accounts import Account
 from data.database import Write
 from data.hotline import link_order
-from data.incident_doubts import DoubtedPlace, KeptWarning, districts_at, placement_doubts
+from data.incident_doubts import (
+    DoubtedPlace,
+    KeptWarning,
+    districts_at,
+    placement_doubts,
+    unknown_facility,
+)
 from data.incident_report import ReportedIncident
 
 LOCK = 7112
@@ -72,7 +78,7 @@ def place_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list[
         named = one.reported.facility_id
         facility = facilities.get(named)
         if named is not None and facility is None:
-            said.append("facility_unknown")
+            said.append(unknown_facility(named))
         elif facility is not None and position is None:
             position = (facility.lon, facility.lat)
             by_id = facility.facility_id == named

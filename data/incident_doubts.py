@@ -7,6 +7,7 @@ put it into another district, the other readings are tried only to say so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -168,6 +169,18 @@ WARNINGS: Mapping[str, tuple[str, str]] = {
     ),
     "facility_unknown": ("清单中没有这个设施", "the facility is not in the inventory"),
 }
+_RESCUE_CODE = re.compile("[0-9]{6}")
+_RESCUE_CODE_TRIED = (
+    "；六位数字也按救援识别码查过，没有电梯用这个码",
+    "; as six digits it was tried as a rescue code too, and no lift has it",
+)
+
+
+def unknown_facility(named: str) -> KeptWarning:
+    """The warning on a facility that nobody knows, saying what its name was tried as."""
+    if _RESCUE_CODE.fullmatch(named):
+        return {"code": "facility_unknown", "tried": "rescue_code"}
+    return "facility_unknown"
 
 
 def warning_texts(stored: Sequence[KeptWarning], lang: str) -> list[dict[str, str]]:
@@ -180,6 +193,8 @@ def _worded(warning: Mapping[str, Any], column: int) -> dict[str, str]:
     code = warning["code"]
     here = (warning.get("here") or _OUTSIDE)[column]
     said = WARNINGS[code][column].format(here=here)
+    if warning.get("tried") == "rescue_code":
+        said += _RESCUE_CODE_TRIED[column]
     for other in warning.get("otherwise", ()):
         system = _SYSTEMS.get(other["crs"], (other["crs"],) * 2)[column]
         district = (other["district"] or _OUTSIDE)[column]

@@ -3,7 +3,8 @@
 Read are decimal degrees, degrees and minutes, degrees, minutes and seconds, each with or without a
 hemisphere (N, E, 北纬, 东经) before or after both numbers, in full width too, and metres east and
 north of a Gauss-Krüger zone. Blanks or dashes may stand for the units' signs where a hemisphere or
-a comma parts the two. The order is longitude, latitude unless both numbers carry a mark.
+a comma parts the two. Numbers before 度, 分 and 秒 may be spelled out in Chinese. The order is
+longitude, latitude unless both numbers carry a mark.
 
 Nothing is guessed: what cannot be read, or lies in Chongqing only with its numbers exchanged, is an
 InvalidInput naming what would be right. Metres without the prefix of their zone could lie in any of
@@ -106,6 +107,15 @@ _BEFORE_FOLDING: Final = str.maketrans(
     {"º": "°", "˚": "°", "″": '"', "′": "'", "＇": "'", "＂": '"', "’": "'", "‘": "'", "”": '"',
      "“": '"', "度": "°", "分": "'", "秒": '"', "−": "-", "–": "-", "、": ",", "，": ",", "；": ";"}
 )  # fmt: skip
+#: Numbers in words: 一百零六, 二十九 or, digit by digit, 一〇六; with 点 and digits behind. What
+#: could be two numbers is none: 一百六 is 160 in speech only. 百度 is a map.
+_SPELLED: Final = re.compile("(?!百度)[〇零一二两三四五六七八九十百点]+(?=[度分秒])")
+_FIGURES: Final = "一二三四五六七八九"
+_DIGIT: Final = {word: str(value) for value, word in enumerate("零" + _FIGURES)} | {"〇": "0"}
+_WHOLE: Final = re.compile(
+    f"([{_FIGURES}])百(?:零([{_FIGURES}])|([{_FIGURES}])十([{_FIGURES}])?)?"
+    f"|([{_FIGURES}])?(十)([{_FIGURES}])?"
+)
 _MARKS: Final = (
     ("北纬", "N"), ("南纬", "S"), ("东经", "E"), ("西经", "W"), ("纬°", "φ"), ("经°", "λ"),
     ("北", "N"), ("东", "E"),
@@ -141,7 +151,7 @@ def _read_text(given: str, system: str) -> Position:
     if len(given) > CHARACTERS_MAX:
         _refuse(f"is longer than {CHARACTERS_MAX} characters; {_RIGHT}")
     folded = (
-        unicodedata.normalize("NFKC", given.translate(_BEFORE_FOLDING))
+        unicodedata.normalize("NFKC", _in_digits(given).translate(_BEFORE_FOLDING))
         .upper()
         .strip(" \t\r\n,;.。")
     )
@@ -180,6 +190,36 @@ def _read_text(given: str, system: str) -> Position:
     return Position(
         place, given, system, notation[depth], ("coordinate_imprecise",) if coarse else ()
     )
+
+
+def _in_digits(given: str) -> str:
+    """The text with numbers in words before 度, 分 and 秒 in digits. Raises InvalidInput for words
+    that are no number for certain."""
+
+    def digits(found: re.Match[str]) -> str:
+        words, point, fraction = found[0].replace("两", "二").partition("点")
+        whole = _whole(words)
+        if whole is None or bool(point) != bool(fraction) or not set(fraction) <= _DIGIT.keys():
+            _refuse(f"has a number in words that cannot be read for certain; use digits; {_RIGHT}")
+        return whole + ("." if point else "") + "".join(_DIGIT[one] for one in fraction)
+
+    return _SPELLED.sub(digits, given)
+
+
+def _whole(words: str) -> str | None:
+    """A whole number in words as digits: 0 to 199 and beyond; None for what is none."""
+    if words and set(words) <= _DIGIT.keys():
+        return "".join(_DIGIT[one] for one in words) if len(words) <= 3 else None
+    found = _WHOLE.fullmatch(words)
+    if found is None:
+        return None
+    hundreds, units, tens, units_of_tens, tens_alone, ten, units_of_ten = found.groups("零")
+    size = 100 * int(_DIGIT[hundreds])
+    if ten == "十":
+        return str(
+            10 * int(_DIGIT[tens_alone] if tens_alone != "零" else 1) + int(_DIGIT[units_of_ten])
+        )
+    return str(size + 10 * int(_DIGIT[tens]) + int(_DIGIT[units]) + int(_DIGIT[units_of_tens]))
 
 
 def _degrees(part: dict[str, str | None], which: str) -> tuple[float, float]:

@@ -58,6 +58,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "rescue_code": ("电梯救援识别码（轿厢内六位数）", "Lift's rescue code (six digits in the car)"),
     "facility_id": ("设施编号（如知道）", "Facility number, if known"),
     "typed_place": ("坐标已填，送达后由服务器核对", "Coordinates typed; the server checks them"),
+    "place_unread": ("位置还读不出，请核对坐标", "No position can be read yet; check the text"),
     "place_by_code": ("按识别码或编号落图", "Placed by the code or number"),
     "clear_place": ("清除", "Clear"),
     "no_place": ("尚无位置，可只填地址", "No position yet; an address will do"),

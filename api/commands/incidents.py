@@ -19,6 +19,7 @@ from data.accounts import Account, all_accounts
 from data.attachments import FOLDER
 from data.blobs import BlobFolder
 from data.database import app_engine, reading
+from data.file_faults import faults_of
 from data.incident_import import ImportReceipt, RefusedFile, import_incidents
 from data.incident_template import incident_template_csv, incident_template_xlsx
 from data.readers.incident_file import parse_incident_file
@@ -85,15 +86,16 @@ def incidents_command(
             sender = _sender(engine, account)
             path = folder / f"upload{file.suffix.lower()[:12]}"
             copyfile(file, path)
-            read = parse_incident_file(
-                path,
-                name=file.name,
-                crs=crs,
-                plan=plan,
-                kind=kind,
-                owner=sender.username,
-                progress=partial_of(step, "read"),
-            )
+            with faults_of(file):
+                read = parse_incident_file(
+                    path,
+                    name=file.name,
+                    crs=crs,
+                    plan=plan,
+                    kind=kind,
+                    owner=sender.username,
+                    progress=partial_of(step, "read"),
+                )
             receipt = import_incidents(
                 engine,
                 read,
@@ -115,12 +117,12 @@ def incidents_command(
                 typer.echo(json.dumps(refused, ensure_ascii=False))
             else:
                 typer.echo("nothing was imported", err=True)
-                _tell_rejected(rejected)
+                _tell_rejected(rejected, file)
             raise typer.Exit(1) from None
         finally:
             engine.dispose()
     step.end()
-    _tell(receipt, rejected_rows(receipt.rejected, lang, read.lines), as_json)
+    _tell(receipt, rejected_rows(receipt.rejected, lang, read.lines), file, as_json)
     if receipt.rejected:
         raise typer.Exit(1)
 
@@ -158,7 +160,9 @@ def _sender(engine: Engine, name: str | None) -> Account:
     return found
 
 
-def _tell(receipt: ImportReceipt, rejected: list[dict[str, Any]], as_json: bool) -> None:
+def _tell(
+    receipt: ImportReceipt, rejected: list[dict[str, Any]], file: Path, as_json: bool
+) -> None:
     if as_json:
         typer.echo(json.dumps(receipt.json(rejected), ensure_ascii=False))
         return
@@ -177,9 +181,9 @@ def _tell(receipt: ImportReceipt, rejected: list[dict[str, Any]], as_json: bool)
         )
     if len(receipt.incidents) > ROWS_SHOWN:
         typer.echo(f"and {len(receipt.incidents) - ROWS_SHOWN} more")
-    _tell_rejected(rejected)
+    _tell_rejected(rejected, file)
     if receipt.unread:
-        typer.echo(f"unread: {', '.join(receipt.unread)}", err=True)
+        typer.echo(f"{file.name}: unread: {', '.join(receipt.unread)}", err=True)
     if receipt.refused:
         typer.echo("nothing would be imported without --partial", err=True)
     verb = "would be accepted" if receipt.dry_run else "accepted"
@@ -187,14 +191,15 @@ def _tell(receipt: ImportReceipt, rejected: list[dict[str, Any]], as_json: bool)
     typer.echo(f"{verb} {counts}")
 
 
-def _tell_rejected(rows: list[dict[str, Any]]) -> None:
+def _tell_rejected(rows: list[dict[str, Any]], file: Path) -> None:
     for one in rows[:ROWS_SHOWN]:
-        where = "file" if one["row"] is None else f"row {one['row']}"
-        where += f" (line {one['line']})" if "line" in one else ""
-        named = f", {one['field']}" if one["field"] else ""
-        typer.echo(f"rejected: {where}{named}: {one['reason']}", err=True)
+        where = [] if one["row"] is None else [f"row {one['row']}"]
+        where = [f"{where[0]} (line {one['line']})"] if where and "line" in one else where
+        told = ", ".join([*where, *([one["field"]] if one["field"] else [])])
+        told = f"{told}: {one['reason']}" if told else one["reason"]
+        typer.echo(f"rejected: {file.name}: {told}", err=True)
     if len(rows) > ROWS_SHOWN:
-        typer.echo(f"and {len(rows) - ROWS_SHOWN} more rows", err=True)
+        typer.echo(f"{file.name}: and {len(rows) - ROWS_SHOWN} more rows", err=True)
 
 
 def _write_template(path: Path, plan: str | None, lang: str) -> None:

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from data.facility_columns import EQUIPMENT
 from data.readers.cell_values import as_number, folded, read_amount, read_time
 from data.rulepacks import load_packs
 from geo.crs import WGS84, parse_crs
@@ -35,6 +36,30 @@ _BRACKETED: Final = re.compile(r"(.+?)\s*[(（\[【]\s*([^()（）\[\]【】]{1,
 _IDLE: Final = frozenset(
     {"必填", "选填", "可选", "required", "optional", "北京时间", "utc+8", "cst"}
 )
+#: What to do about a field that a row lacks, by what files of its format are made of.
+_REMEDIES: Final[Mapping[str, Mapping[str, str]]] = {
+    "columns": {
+        "plan": "add a column 预案 or plan, or state the plan beside the file",
+        "kind": "add a column 设备类型 or kind, or state the kind beside the file",
+        "occurred_at": "add a column 事发时间 or occurred_at",
+    },
+    "gpx": {
+        "plan": "give it in the form part `plan`",
+        "kind": "give the waypoint an element <type>, or the form part `kind`",
+        "occurred_at": "give the waypoint an element <time>",
+    },
+    "kml": {
+        "plan": 'give the placemark an element <Data name="plan">, or the form part `plan`',
+        "kind": 'give the placemark an element <Data name="kind">, or the form part `kind`',
+        "occurred_at": "give the placemark an element <TimeStamp> with <when>",
+    },
+    "photo": {
+        "plan": "give it in the form part `plan`",
+        "kind": "give it in the form part `kind`",
+        "occurred_at": "the photo does not say when it was taken",
+    },
+}
+_MADE_OF: Final = {"gpx": "gpx", "kml": "kml", "kmz": "kml", "jpeg": "photo", "heic": "photo"}
 _PLAIN_NUMBER: Final = re.compile(
     r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?|[+-]?(nan|inf\w*)", re.I
 )
@@ -142,11 +167,15 @@ def _units_of(field: str) -> Mapping[str, str]:
 
 
 class RowReader:
-    """The body of one row from its cells; `faults` collects what is wrong with it."""
+    """The body of one row from its cells; `faults` collects what is wrong with it, in the words of
+    the file's format."""
 
-    def __init__(self, columns: Mapping[str, Column], defaults: Mapping[str, str | None]) -> None:
+    def __init__(
+        self, columns: Mapping[str, Column], defaults: Mapping[str, str | None], form: str = "csv"
+    ) -> None:
         self._columns = columns
         self._defaults = defaults
+        self._remedies = _REMEDIES[_MADE_OF.get(form, "columns")]
 
     def read(
         self, row: int, cells: Mapping[str, Any], place: list[float] | None
@@ -174,11 +203,7 @@ class RowReader:
         body["reporter"] = {**one.nested("reporter"), **reporter} or None
         body |= texts
         body["facts"] = {**one.nested("facts"), **one.facts()} or None
-        for field, remedy in (
-            ("plan", "add a column 预案 or plan, or state the plan beside the file"),
-            ("kind", "add a column 设备类型 or kind, or state the kind beside the file"),
-            ("occurred_at", "add a column 事发时间 or occurred_at"),
-        ):
+        for field, remedy in self._remedies.items():
             if body[field] is None and not one.complained(field):
                 one.fault(field, f"is missing; {remedy}")
         if one.faults and body["position"] is not None and not one.complained("crs"):
@@ -265,8 +290,10 @@ class _Row:
             return said
         found = names().words[KIND_FACT].get(folded(said))
         if found is None:
-            known = ", ".join(names().facts[KIND_FACT].values)
-            self.fault("kind", f"must be one of {known}, or its Chinese name")
+            known = ", ".join(
+                f"{value} ({EQUIPMENT[value]})" for value in names().facts[KIND_FACT].values
+            )
+            self.fault("kind", f"must be one of {known}")
         return found
 
     def time(self, field: str) -> str | None:

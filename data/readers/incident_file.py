@@ -136,7 +136,7 @@ def read_incident_file(
         "kind": kind or None,
         "crs": _system(found.format, found.crs, crs),
     }
-    reader = RowReader(columns, defaults)
+    reader = RowReader(columns, defaults, found.format)
     ids = _Ids(owner)
     rows = []
     for number, record in enumerate(found.records, start=1):

@@ -47,6 +47,8 @@ def _seeming_text(text: str, name: str, columns_min: int) -> str | None:
     if re.match(r"<(!doctype\s+html|html)\b", begins, re.IGNORECASE):
         return "a web page"
     if begins.startswith("<"):
+        if "<!DOCTYPE" in begins[:4096].upper():
+            return "XML with a document type, which is not accepted"
         return "XML of another kind"
     if _JSON.match(begins):
         return "JSON but no GeoJSON"

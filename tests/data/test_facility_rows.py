@@ -256,12 +256,12 @@ def test_what_is_no_longitude_is_a_fault(bad: str) -> None:
         ("population", "inf", "must be a number"),
         ("battery_hours", "8761", "from 0 to 8760"),
         ("battery_hours", "-0.5", "from 0 to 8760"),
-        ("state", "broken", "one of up, degraded, down, unknown"),
-        ("key_level", "national", "one of district, city"),
+        ("state", "broken", "one of up (正常), degraded (降级), down (中断), unknown (未知)"),
+        ("key_level", "national", "one of district (区县级), city (市级)"),
         ("main_grid", "maybe", "one of true"),
         ("rescue_code", "12345", "six digits"),
         ("rescue_code", "１２３４５６", "six digits"),
-        ("equipment", "escalatr", "one of boiler"),
+        ("equipment", "escalatr", "elevator (电梯), crane (起重机械)"),
     ],
 )
 def test_a_bad_cell_is_a_fault_with_row_field_and_remedy(

@@ -92,6 +92,7 @@ export class PlacePicker {
     const marked = unreadable(this.draft.position);
     this.hint.textContent = marked ? this.say("position_unreadable") : "";
     this.text.setAttribute("aria-invalid", String(marked));
+    if (marked) this.status.textContent = this.say("place_unread"); // never beside "typed"
   }
 
   #locate() {
@@ -145,6 +146,10 @@ export class PlacePicker {
     if (!given) {
       const code = draft.rescue_code?.trim() || draft.facility_id.trim();
       this.status.textContent = say(code ? "place_by_code" : "no_place");
+      return;
+    }
+    if (this.hint.textContent) {
+      this.status.textContent = say("place_unread");
       return;
     }
     const district = pair ? districtAt(this.districts(), ...pair) : null;
