@@ -14,9 +14,9 @@ from typing import Any
 from shapely.geometry.base import BaseGeometry
 
 from data.fields import Fields, require_object
-from geo.crs import WGS84, geometry_to_wgs84, parse_crs, swapped_hint
+from geo.crs import WGS84, geometry_to_wgs84, parse_crs
 from geo.errors import CrsError, Fault, InvalidInput, TooLarge
-from geo.geojson import VERTICES_MAX, read_geometry
+from geo.geojson import VERTICES_MAX, read_geometry, refuse_exchanged
 from geo.validate import geometry_faults
 
 REVISION_MAX = 2**31 - 1
@@ -126,7 +126,7 @@ def _read_place(
         return system, None
     try:
         original = read_geometry(feature.get("geometry"))
-        _refuse_exchanged(original, system)
+        refuse_exchanged(original, system)
         geometry = geometry_to_wgs84(original, system)
         found = geometry_faults(geometry, max_vertices=VERTICES_MAX)
     except TooLarge:
@@ -150,15 +150,3 @@ def _declared_crs(member: Any, in_properties: Any, asked: str | None) -> str:
     if len(systems) > 1:
         raise CrsError([Fault(f"is said to be {' and '.join(sorted(systems))}", None, "crs")])
     return systems.pop() if systems else WGS84
-
-
-def _refuse_exchanged(geometry: BaseGeometry, system: str) -> None:
-    """A geometry of which every corner lies in Chongqing once x and y are exchanged."""
-    west, south, east, north = geometry.bounds
-    corners = [(west, south), (east, north)]
-    if all(swapped_hint(x, y, system) == "swapped" for x, y in corners):
-        reason = (
-            "lies outside Chongqing, but inside with x and y exchanged:"
-            " GeoJSON is [longitude, latitude]"
-        )
-        raise InvalidInput([Fault(reason, None, "geometry")])

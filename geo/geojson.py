@@ -13,6 +13,7 @@ from typing import Any, Final
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from geo.crs import swapped_hint
 from geo.errors import Fault, InvalidInput, TooLarge
 
 VERTICES_MAX: Final = 10_000
@@ -124,3 +125,18 @@ def _build(kind: str, positions: Any) -> BaseGeometry:
     if kind == "Polygon":
         return shapely.Polygon(positions[0], positions[1:])
     return shapely.MultiPolygon([(rings[0], rings[1:]) for rings in positions])
+
+
+def refuse_exchanged(geometry: BaseGeometry, system: str) -> None:
+    """Raises InvalidInput with the hint for a geometry, in degrees or metres of `system`, of which
+    every corner lies in Chongqing once x and y are exchanged. Nothing is exchanged."""
+    if geometry.is_empty:
+        return
+    west, south, east, north = geometry.bounds
+    corners = [(west, south), (east, north)]
+    if all(swapped_hint(x, y, system) == "swapped" for x, y in corners):
+        reason = (
+            "lies outside Chongqing, but inside with x and y exchanged:"
+            " GeoJSON is [longitude, latitude]"
+        )
+        raise InvalidInput([Fault(reason, None, "geometry")])

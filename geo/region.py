@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geo.crs import WGS84, area_m2, geometry_to_wgs84, length_m, parse_crs
 from geo.errors import CrsError, Fault, InvalidInput
-from geo.geojson import VERTICES_MAX, read_geometry
+from geo.geojson import VERTICES_MAX, read_geometry, refuse_exchanged
 from geo.split import MEASURE_NOISE
 from geo.validate import AREAS, check_geometry
 
@@ -108,7 +108,9 @@ def read_region(given: Mapping[str, Any]) -> Region:
         if kind != "Point":
             raise _invalid("geometry", "radius_m goes with a Point, the centre of the circle")
         radius_m = _metres(given["radius_m"], "radius_m", RADIUS_M_MAX)
-        centre = geometry_to_wgs84(read_geometry(value, types=("Point",)), system)
+        point = read_geometry(value, types=("Point",))
+        refuse_exchanged(point, system)
+        centre = geometry_to_wgs84(point, system)
         drawn = _circle(centre.x, centre.y, radius_m)
         return Region("circle", system, drawn, radius_m=radius_m)
     if given.get("buffer_m") is not None:
@@ -117,6 +119,7 @@ def read_region(given: Mapping[str, Any]) -> Region:
         buffer_m = _metres(given["buffer_m"], "buffer_m", BUFFER_M_MAX)
         lines = ("LineString", "MultiLineString")
         line = read_geometry(value, types=lines, vertices_max=LINE_VERTICES_MAX)
+        refuse_exchanged(line, system)
         drawn = _along(geometry_to_wgs84(line, system), buffer_m)
         return Region("line", system, drawn, buffer_m=buffer_m)
     if kind == "Point":
@@ -124,6 +127,7 @@ def read_region(given: Mapping[str, Any]) -> Region:
     if kind in ("LineString", "MultiLineString"):
         raise _invalid("buffer_m", "is missing; a line is a region with its buffer_m in metres")
     area = read_geometry(value, types=("Polygon", "MultiPolygon"), vertices_max=VERTICES_MAX)
+    refuse_exchanged(area, system)
     geometry = geometry_to_wgs84(area, system)
     check_geometry(geometry, types=AREAS, max_vertices=VERTICES_MAX)
     if not area_m2(geometry) > 0:

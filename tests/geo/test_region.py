@@ -213,3 +213,20 @@ def test_cells_say_of_each_point_what_the_region_says(seed: int) -> None:
 def test_a_region_knows_how_it_was_given() -> None:
     region = read_region({"adcodes": ["500103"]})
     assert region == Region("districts", "WGS84", None, ("500103",))
+
+
+SWAPPED: dict[str, dict[str, Any]] = {
+    "polygon": {"geometry": as_json(shapely.transform(ACROSS, lambda xy: xy[:, ::-1]))},
+    "circle": {"geometry": as_json(shapely.Point(29.55, 106.55)), "radius_m": 500},
+    "line": {
+        "geometry": as_json(shapely.LineString([(29.5, 106.4), (29.6, 106.5)])),
+        "buffer_m": 9,
+    },
+}
+
+
+@pytest.mark.parametrize("given", SWAPPED.values(), ids=SWAPPED.keys())
+@pytest.mark.parametrize("crs", ["WGS84", "GCJ-02"])
+def test_exchanged_axes_are_refused_with_the_hint(given: dict[str, Any], crs: str) -> None:
+    with pytest.raises(InvalidInput, match="inside with x and y exchanged"):
+        read_region(given | {"crs": crs})
