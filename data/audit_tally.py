@@ -8,7 +8,6 @@ kept unless an account has it: people type passwords into the wrong field.
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from data.audit import Origin, record
+from data.background import Background
 
 LOOK_EVERY_S = 0.5
 #: Of one kind, the next row is written after so long.
@@ -26,6 +26,8 @@ QUIET_S = 60.0
 KINDS_MAX = 500
 #: Rows of one transaction: nobody else appends meanwhile.
 ROWS_AT_ONCE = 50
+#: What a process that stops takes at most to tell the rest.
+LAST_WORDS_S = 2.0
 SIGN_IN = "sign_in"
 
 log = structlog.get_logger("yutu.audit")
@@ -61,32 +63,26 @@ class _Count:
     quiet_until: float = float("-inf")
 
 
-class AuditTally:
+class AuditTally(Background):
     """Counts in memory and a thread that tells them; `note` costs a dictionary's entry."""
 
     def __init__(self, engine: Engine, *, quiet_s: float = QUIET_S) -> None:
+        super().__init__("audit tally")
         self._engine = engine
         self._quiet_s = quiet_s
-        self._lock = threading.Lock()
         self._arrived: dict[Seen, _Count] = {}
         self._known: dict[Seen, _Count] = {}
         self._failing = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="audit tally", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
-        """Tell what is left."""
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout=2)
-            self._tell(everything=True)
+        """Wait until what is left is told."""
+        super().stop()
+        if self._thread is not None:
+            self._thread.join(timeout=LAST_WORDS_S)
 
     def note(self, seen: Seen, rows: int = 0) -> None:
         """It happened once more, and showed so many rows."""
-        with self._lock:
+        with self._changed:
             if seen not in self._arrived and len(self._arrived) >= KINDS_MAX:
                 seen = Seen(seen.act, seen.outcome, Origin(None, "many"), why="too many kinds")
             count = self._arrived.setdefault(seen, _Count(time.time()))
@@ -94,11 +90,12 @@ class AuditTally:
             count.rows += rows
 
     def _run(self) -> None:
-        while not self._stopping.wait(LOOK_EVERY_S):
+        while not self._stopped_within(LOOK_EVERY_S):
             self._tell()
+        self._tell(everything=True)
 
     def _tell(self, *, everything: bool = False) -> None:
-        with self._lock:
+        with self._changed:
             arrived, self._arrived = self._arrived, {}
         try:
             self._settle(arrived)
@@ -126,7 +123,7 @@ class AuditTally:
         try:
             names = self._accounts_among(claimed) if claimed else frozenset()
         except SQLAlchemyError:
-            with self._lock:
+            with self._changed:
                 for seen, count in self._arrived.items():
                     _add(arrived, seen, count)
                 self._arrived = arrived

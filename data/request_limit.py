@@ -8,7 +8,6 @@ A request that was refused does not count. The window slides in steps of a twelf
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from pydantic import Field
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from data.background import Background
 from data.settings import Settings
 from geo.errors import TooMany
 
@@ -60,35 +60,25 @@ class RequestLimitSettings(Settings):
     requests_window_s: int = Field(60, ge=1, le=3_600)
 
 
-class RequestLimits:
+class RequestLimits(Background):
     """`take` counts a request or refuses it, from memory; a thread shares what was counted."""
 
     def __init__(self, engine: Engine, settings: RequestLimitSettings) -> None:
+        super().__init__("request limits")
         self._engine = engine
         self._settings = settings
         self._stretch_s = settings.requests_window_s / STRETCHES
-        self._lock = threading.Lock()
         self._own: Counts = {}  # not told yet
         self._telling: Counts = {}
         self._shared: Counts = {}  # of all processes, as far as told
         self._failing = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="request limits", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout=2)
 
     def take(self, account: str, key_id: int | None = None) -> None:
         """Count one request. Raises TooMany, counting nothing, beyond a limit."""
         limits = {f"account {account}": self._settings.requests_per_account}
         if key_id is not None:
             limits[f"key {key_id}"] = self._settings.requests_per_key
-        with self._lock:
+        with self._changed:
             now = time.time()
             for subject, most in limits.items():
                 if most and (wait_s := self._wait_s(subject, most, now)):
@@ -119,7 +109,7 @@ class RequestLimits:
 
     def share(self) -> None:
         """Tell the database what was counted here, and read what all counted."""
-        with self._lock:
+        with self._changed:
             if not self._own and not self._shared:
                 return
             self._telling, self._own = self._own, {}
@@ -129,7 +119,7 @@ class RequestLimits:
         try:
             found = self._exchange(told, subjects, since)
         except SQLAlchemyError as error:
-            with self._lock:
+            with self._changed:
                 for subject, stretch, requests in told:
                     own = self._own.setdefault(subject, {})
                     own[stretch] = own.get(stretch, 0) + requests
@@ -141,7 +131,7 @@ class RequestLimits:
             self._failing = True
             return
         self._failing = False
-        with self._lock:
+        with self._changed:
             self._shared, self._telling = found, {}
 
     def _exchange(
@@ -164,7 +154,7 @@ class RequestLimits:
             return found
 
     def _run(self) -> None:
-        while not self._stopping.wait(SHARE_EVERY_S):
+        while not self._stopped_within(SHARE_EVERY_S):
             self.share()
 
 

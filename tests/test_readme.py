@@ -24,6 +24,7 @@ from data.default_divisions import ensure_default_divisions
 from data.demo import load_demo
 from data.incidents import IncidentSettings
 from data.parse_settings import ParseSettings
+from data.request_limit import RequestLimitSettings
 from data.settings import (
     AdmissionSettings,
     DatabaseSettings,
@@ -54,6 +55,7 @@ SETTINGS: tuple[type[Settings], ...] = (
     IncidentSettings,
     ParseSettings,
     SignOnSettings,
+    RequestLimitSettings,
 )
 ROW = re.compile(r"^\| `([A-Z_]+)` \| (.*?) \|", re.MULTILINE)
 BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

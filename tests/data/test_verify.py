@@ -30,7 +30,7 @@ from tests.data.stored import assert_verified, bring, event, inventory, send
 from tests.feeds import COMMANDER, FIELD, INSIDE, NANAN, YUZHONG, ago, facility
 
 CHECKS = {
-    "archive",
+    *("archive", "audit"),
     *("order", "bodies", "orphans", "ledger", "log", "states", "counters", "deltas"),
     *(
         "checkpoints",
