@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-interop mutations check format lint types bench setup packages clean
+.PHONY: help run test test-interop mutations torture check format lint types bench setup packages clean
 
 help: ## what each of these does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test-interop: setup ## QGIS, LibreOffice and GDAL open what is served (a gigabyt
 
 mutations: setup ## each wall taken away in a copy must turn its named test red (ten minutes)
 	.venv/bin/pytest -m mutation -s tests/test_mutations.py $(ARGS)
+
+torture: SECTIONS = build base database test
+torture: setup ## every threat at full length, a line of figures each (ARGS="--row kill-api", --minutes, --seed; 40 minutes)
+	@exec .venv/bin/python -m tests.torture $(ARGS)
 
 check: format lint types ## format, lint and types
 

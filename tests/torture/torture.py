@@ -86,6 +86,10 @@ class Torture:
         """For files in passing, gone when the row is over."""
         return Path(self._row.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
 
+    def keep(self, site: Site) -> None:
+        """Use this one as the site of rows that break nothing."""
+        self._site = self._kept.enter_context(site)
+
     def own_site(self, **more: object) -> Site:
         """A site for this row alone."""
         site = self._row.enter_context(Site(**more))  # type: ignore[arg-type]
