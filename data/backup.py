@@ -70,9 +70,7 @@ def make_backup(cluster: Cluster, dbname: str, var: Path, folder: Path) -> Backu
 
     Raises Unavailable when it cannot be made, Conflict for a folder of something else.
     """
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - keeps symbolic links
-    if folder.is_relative_to(var.resolve()):
-        raise Conflict(f"{folder} lies in {var}, which it is to save; choose another folder")
+    folder = _outside(var, folder)
     began = datetime.now(UTC)
     name = began.strftime("%Y%m%dT%H%M%S.%fZ")
     with _administering(cluster, dbname) as connection:
@@ -108,12 +106,30 @@ def make_backup(cluster: Cluster, dbname: str, var: Path, folder: Path) -> Backu
     return Backup(folder, manifest)
 
 
-def copy_files_only(var: Path, folder: Path) -> int:
-    """Copy what attachments came since the last backup; how many. They are not in the log."""
-    _require_backup(folder)
+def copy_files_only(var: Path, folder: Path, *, alone: bool = False) -> int:
+    """Copy what attachments came since the last backup; how many. They are not in the log.
+
+    `alone`: the database is saved elsewhere, and the folder is made if there is none.
+    """
+    folder = _outside(var, folder)
+    if not var.is_dir():
+        raise Unavailable(f"{var} is no folder; is YUTU_VAR right?")
+    if alone and not (folder.exists() and any(folder.iterdir())):
+        _make(folder, None)
+    marked = _require_backup(folder)
+    if alone and marked.get("system_identifier") is not None:
+        raise Conflict(f"{folder} holds the backup of another database")
+    (folder / "files").mkdir(mode=0o700, exist_ok=True)
     before = sum(1 for _ in (folder / "files").rglob("*"))
     _copy_files(var, folder)
     return sum(1 for _ in (folder / "files").rglob("*")) - before
+
+
+def _outside(var: Path, folder: Path) -> Path:
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - keeps symbolic links
+    if folder.is_relative_to(var.resolve()):
+        raise Conflict(f"{folder} lies in {var}, which it is to save; choose another folder")
+    return folder
 
 
 def stop_archiving(cluster: Cluster, dbname: str) -> None:
@@ -239,10 +255,7 @@ def _prepare(connection: psycopg.Connection[Any], cluster: Cluster, folder: Path
             marked = _require_backup(folder)
             if marked.get("system_identifier") != identifier:
                 raise Conflict(f"{folder} holds the backup of another database")
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        if not (folder / MARKER).exists():
-            _write(folder / MARKER, {"format": FORMAT, "system_identifier": identifier})
+        _make(folder, identifier)
         for one in ("base", "wal"):
             (folder / one).mkdir(exist_ok=True)
             if os.geteuid() == 0:
@@ -251,6 +264,14 @@ def _prepare(connection: psycopg.Connection[Any], cluster: Cluster, folder: Path
         (folder / "files").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"{folder} cannot be used: {error.strerror}") from None
+
+
+def _make(folder: Path, identifier: str | None) -> None:
+    """The folder with its marker; without `identifier` it is for files alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    if not (folder / MARKER).exists():
+        _write(folder / MARKER, {"format": FORMAT, "system_identifier": identifier})
 
 
 def _require_backup(folder: Path) -> dict[str, Any]:

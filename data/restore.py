@@ -49,7 +49,7 @@ def restore(
     if var.exists() and any(var.iterdir()):
         raise Conflict(f"{var} is not empty; restore into a new folder (YUTU_VAR)")
     chosen = choose(folder, until)
-    _check(chosen)
+    check_base(chosen)
     var.mkdir(parents=True, exist_ok=True)
     draft = Cluster(
         var / "postgres.restoring", log_file=var / "restore.log", settings=_recovery(folder, until)
@@ -80,8 +80,9 @@ def choose(folder: Path, until: datetime | None) -> Backup:
     return fitting[-1]
 
 
-def _check(backup: Backup) -> None:
-    """Every byte of the base against PostgreSQL's manifest, and that against ours."""
+def check_base(backup: Backup) -> None:
+    """Every byte of the base against PostgreSQL's manifest, and that against ours. Raises
+    Unavailable."""
     manifest = backup.base / "backup_manifest"
     if not manifest.exists() or file_sha256(manifest) != backup.manifest["base_manifest_sha256"]:
         raise Unavailable(f"the base backup {backup.name} is damaged: its manifest is another")

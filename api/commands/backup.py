@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,14 @@ from api.commands.private_database import NAME, database
 from api.language import parse_at
 from data.audit import record
 from data.backup import copy_files_only, make_backup, stop_archiving
+from data.backup_keep import keep_newest
+from data.backup_note import PARTS, note_backup
 from data.cluster import Cluster
 from data.database import owner_engine
 from data.restore import restore
 from data.schema_version import has_newest_schema
 from data.settings import DatabaseSettings, PathsSettings
-from geo.errors import Unavailable
+from geo.errors import InvalidInput, Unavailable
 
 MISSING_SHOWN = 20
 
@@ -29,16 +32,26 @@ def backup_command(
     stop: Annotated[
         bool, typer.Option("--stop", help="Only keep the log nowhere any more.")
     ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(min=1, help="Afterwards delete older base backups, and their log."),
+    ] = None,
 ) -> None:
     """Copy the private database and its files, and keep its log in FOLDER from now on.
 
     Any later moment can then be restored. Safe beside a running server; repeat it daily.
     """
-    _private()
+    if keep is not None and (files or stop):
+        raise InvalidInput("--keep goes with a whole backup, neither with --files nor with --stop")
     paths = PathsSettings.load()
     if files:
-        typer.echo(f"copied {copy_files_only(paths.var, folder)} new files")
+        began = datetime.now(UTC)
+        alone = DatabaseSettings.load().url is not None
+        copied = copy_files_only(paths.var, folder, alone=alone)
+        note_backup(paths.var, ["files"], began)
+        typer.echo(f"copied {copied} new files")
         return
+    _private()
     with database() as url:
         cluster = Cluster.of(paths)
         if stop:
@@ -50,11 +63,15 @@ def backup_command(
         manifest = made.manifest
         told = {"sequence": manifest["sequence"], "base_sha256": manifest["base_manifest_sha256"]}
         _note(url, "database.backup", subject=f"backup:{made.name}", **told)
+        note_backup(paths.var, PARTS, made.finished_at)
     typer.echo(
         f"backup {made.name}: change {manifest['sequence']} and {len(manifest['files'])} files,"
         f" the audit trail up to {manifest.get('audit_head', 'none')};"
         f" the log is kept in {made.folder / 'wal'}"
     )
+    if keep is not None:
+        gone = keep_newest(made.folder, keep)
+        typer.echo(f"deleted {len(gone.bases)} older backups and {gone.segments} files of the log")
 
 
 def restore_command(
@@ -97,6 +114,7 @@ def _note(url: str, act: str, *, subject: str | None = None, **detail: object) -
 def _private() -> None:
     if DatabaseSettings.load().url is not None:
         raise Unavailable(
-            "YUTU_DATABASE_URL names a server of your own: back it up with its own tools"
-            " (pg_basebackup, pgBackRest), and the attachments in YUTU_VAR beside it"
+            "YUTU_DATABASE_URL names a server of your own, where this program may neither set how"
+            " the log is kept nor put files: back it up with its own tools, as docs/operations.md"
+            " shows (pg_basebackup, pg_receivewal); yutu db backup --files saves the photos"
         )
