@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import psycopg
 from sqlalchemy import Connection, text
 
@@ -30,13 +31,7 @@ _HEAD = re.compile(r"(?:([0-9]{1,18}):)?([0-9a-f]{64})")
 _ROWS = "SELECT * FROM audit ORDER BY number"
 _NEWEST = "SELECT number, encode(sha256, 'hex') FROM audit ORDER BY number DESC LIMIT 1"
 #: What was sent must still have the hash that the trail has of it.
-_SENT = """
-SELECT a.number, a.act FROM audit a
-LEFT JOIN batch b ON b.id = (a.detail::jsonb ->> 'batch')::bigint
-WHERE a.detail::jsonb ? 'batch' AND a.detail::jsonb ? 'body_sha256'
-  AND encode(b.body_sha256, 'hex') IS DISTINCT FROM a.detail::jsonb ->> 'body_sha256'
-ORDER BY a.number
-"""
+_SENT = "SELECT id, body_sha256 FROM batch WHERE id = ANY (:ids)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +87,59 @@ def check_chain(connection: Connection, heads: Iterable[Head] = ()) -> Check:
     reads in the snapshot of the caller's transaction."""
     check = Check("audit", "the audit trail is the chain that was written, and nothing is missing")
     wanted = {head.sha256: head for head in heads}
-    rows = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(text(_ROWS))
-    for fault in _faults(_seen(rows, check, wanted)):
+    bodies = _Bodies(connection)
+    rows = connection.execute(text(_ROWS), execution_options={"yield_per": ROWS_AT_ONCE})
+    for fault in _faults(_seen(rows, check, wanted, bodies)):
         check.found(fault)
     for head in wanted.values():  # those that were met are gone
         check.found(_missing(head, check.looked_at))
-    for number, act in connection.execute(text(_SENT)):
-        check.found(f"row {number} ({act}): what was sent then is not what is stored now")
+    for fault in bodies.compared():
+        check.found(fault)
     return check
 
 
-def _seen(rows: Iterable[Any], check: Check, wanted: dict[str, Head]) -> Iterator[Any]:
+class _Bodies:
+    """The hashes that rows of the trail name, compared with those of the batches."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._named: list[tuple[int, str, int, str]] = []
+        self._faults: list[str] = []
+
+    def note(self, row: Any) -> None:
+        try:
+            detail = orjson.loads(row.detail)
+            named = (row.number, row.act, int(detail["batch"]), str(detail["body_sha256"]))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            return  # of no batch; or altered, which its hash tells
+        self._named.append(named)
+        if len(self._named) >= ROWS_AT_ONCE:
+            self._compare()
+
+    def compared(self) -> list[str]:
+        self._compare()
+        return self._faults
+
+    def _compare(self) -> None:
+        ids = [batch for _, _, batch, _ in self._named]
+        found = {
+            row.id: bytes(row.body_sha256).hex()
+            for row in self._connection.execute(text(_SENT), {"ids": ids})
+        }
+        self._faults += [
+            f"row {number} ({act}): what was sent then is not what is stored now"
+            for number, act, batch, sha256 in self._named
+            if found.get(batch) != sha256
+        ]
+        self._named = []
+
+
+def _seen(
+    rows: Iterable[Any], check: Check, wanted: dict[str, Head], bodies: _Bodies
+) -> Iterator[Any]:
     for row in rows:
         check.looked_at += 1
+        bodies.note(row)
         head = wanted.get(bytes(row.sha256).hex())
         if head is not None and head.number in (None, row.number):
             del wanted[head.sha256]

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FAILED = 1  # pytest's exit code for "tests were run and some failed"
 FIRST = "data/migrations/versions/0001_the_first_schema.py"
 WALLS = "data/migrations/sql/0001_functions.sql"
+AUDIT = "data/migrations/versions/0013_audit_trail.py"
 GEOM_CHECK = """        sa.CheckConstraint(
             "ST_X(geom) BETWEEN -180 AND 180 AND ST_Y(geom) BETWEEN -90 AND 90 AND NOT ST_IsEmpty(geom)",
             name=op.f("ck_facility_geom"),
@@ -154,6 +155,55 @@ MUTATIONS = [
         "if wait_s > 0:",
         "if False:",
         "tests/api/test_access.py::test_guessing_is_held_off_by_all_workers_together",
+    ),
+    Mutation(
+        "the limit on requests",
+        "api/credentials.py",
+        "services.get(RequestLimits).take(caller.account.username, caller.key_id)",
+        "pass",
+        "tests/api/test_request_limits.py::test_two_server_processes_let_through_one_limit",
+    ),
+    Mutation(
+        "the counting of requests together",
+        "data/request_limit.py",
+        "self._shared, self._telling = found, {}",
+        "self._telling = {}",
+        "tests/api/test_request_limits.py::test_processes_share_what_they_counted",
+    ),
+    Mutation(
+        "the row of a write in the audit trail",
+        "data/database.py",
+        "if act is not None:",
+        "if False:",
+        "tests/api/test_audit.py::test_a_write_and_its_row_are_one",
+    ),
+    Mutation(
+        "the lock at the end of the audit trail",
+        AUDIT,
+        "    PERFORM pg_advisory_xact_lock(7115);\n",
+        "",
+        "tests/data/test_audit.py::test_two_hundred_acts_at_once_make_one_unbroken_chain",
+    ),
+    Mutation(
+        "the refusal to change the audit trail",
+        AUDIT,
+        "BEFORE UPDATE OR DELETE OR TRUNCATE ON audit",
+        "BEFORE TRUNCATE ON audit",
+        "tests/data/test_audit.py::test_even_the_owner_is_told_that_rows_stay",
+    ),
+    Mutation(
+        "the hash of a row, computed again",
+        "data/audit_chain.py",
+        "if row_sha256(row, previous) != told:",
+        "if False:",
+        "tests/data/test_audit.py::test_a_superusers_change_is_named",
+    ),
+    Mutation(
+        "the mask over what may be a telephone number",
+        "data/audit.py",
+        'return DIGITS.sub("…", said)',
+        "return said",
+        "tests/data/test_audit.py::test_text_is_masked_where_it_could_be_a_telephone_number",
     ),
     Mutation(
         "the nonce of ID tokens",

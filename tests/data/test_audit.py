@@ -183,6 +183,13 @@ TAMPERED: dict[str, tuple[tuple[str, ...], str]] = {
     "its outcome": (("UPDATE audit SET outcome = 'refused' WHERE number = 5",), "row 5 "),
     "made anew": ((MADE_ANEW,), "row 5 was altered or put in and its hash made anew"),
     "removed": (("DELETE FROM audit WHERE number = 5",), "row 5 was removed"),
+    "no JSON any more": (
+        (
+            "ALTER TABLE audit DROP CONSTRAINT ck_audit_detail",
+            "UPDATE audit SET detail = 'x' WHERE number = 5",
+        ),
+        "row 5 .*altered",
+    ),
     "several": (("DELETE FROM audit WHERE number BETWEEN 4 AND 6",), "rows 4 to 6 were removed"),
     "the first": (("DELETE FROM audit WHERE number = 1",), "row 1 was removed"),
     "all": (("DELETE FROM audit",), "row 1 was removed, and every other"),
