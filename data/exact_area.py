@@ -3,8 +3,9 @@
 docs/meanings.md, "Area": the situation says a share at once from samples and again, marked
 `exact`, from unions of cells (`geo.coverage.exact_area_share`). One daemon thread of the process
 that builds computes what the newest situation wants, a district and kind at a time, with a lower
-priority than all other threads and resting as long as it works. Nobody waits for it: a result is
-there or not. It is found again by what it was computed from (`KindInventory.key`).
+priority than all other threads and resting as long as it works or longer (`Background`). Nobody
+waits for it: a result is there or not. It is found again by what it was computed from
+(`KindInventory.key`).
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ class ExactAreas(Background):
                 if self._stopping:
                     return
                 self._take(one, pair)
-                self._changed.wait_for(lambda: self._stopping, timeout=took_s)
+                self._rest(took_s)
 
     def _await(self) -> Wanted | None:
         """The next to compute; None once stopped. Says on the way that there is something to tell,

@@ -152,3 +152,13 @@ def require_object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput(f"{what} is a JSON object")
     return value
+
+
+def refuse_unknown(given: Mapping[str, Any], members: Collection[str]) -> None:
+    """A misspelt member must not silently change what is asked or supposed. Raises InvalidInput."""
+    strange = [name for name in given if name not in members]
+    if strange:
+        known = ", ".join(members)
+        raise InvalidInput(
+            [Fault(f"is no member of this; known are {known}", None, one[:64]) for one in strange]
+        )

@@ -28,6 +28,7 @@ from data.outages import open_outages
 from data.rulepacks import RulePacks
 from data.situation import AreaShares, Moment, supply_kinds
 from data.sources import sources_at
+from data.teams import teams_inside
 from geo.coverage import AreaShare
 from geo.grade import assess
 from geo.region import (
@@ -43,7 +44,7 @@ from geo.rules import RulePack
 
 COUNTS = ("total", "down", "degraded", "unknown")
 LISTED_MAX = 1000
-"""Incidents and outages named in an answer; all of them are counted."""
+"""Incidents, outages and resources named in an answer; all of them are counted."""
 
 #: The cell of facility f in the region's grid; the arrays are read once, as subqueries.
 _CELL = f"""
@@ -137,6 +138,7 @@ def query_region(
         set_scope(connection, account.districts)
         rows = [*_inside(connection, asked), *_in_whole_districts(connection, asked)]
         incidents = _incidents(connection, asked)
+        teams = teams_inside(connection, account, moment, region.geometry, asked.whole)
     load, customers = _power(asked, rows, outages, covered, kinds)
     return {
         "at": at.isoformat() if at else None,
@@ -157,7 +159,8 @@ def query_region(
         "customers": customers,
         **incidents,
         **_outages(asked, outages),
-        "resources": [],
+        "resources_total": len(teams),
+        "resources": teams[:LISTED_MAX],
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from data.fields import Fields, body_sha256, require_object
+from data.fields import Fields, body_sha256, refuse_unknown, require_object
 from data.outage_feature import ReportedOutage, read_outage
 from geo.errors import Fault, InvalidInput, TooLarge
 from geo.region import Region, read_region
@@ -22,6 +22,8 @@ FACILITY_IDS_MAX: Final = 10_000
 HOURS_MAX: Final = 168.0
 STATES: Final = ("down", "up")
 FORMS: Final = ("facilities", "adcodes", "footprint", "outage", "restore", "incident")
+SELECTION_MEMBERS: Final = (*FORMS[:3], "state", "kind", "operator", "crs", "radius_m", "buffer_m")
+INCIDENT_MEMBERS: Final = ("plan", "kind", "adcode", "facts", "minute")
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,12 @@ def read_scenario(body: Any, parse_at: Callable[[str | None], datetime | None]) 
 
 def _read_change(change: Any, row: int) -> Any:
     given = require_object(change, "a change")
+    refuse_unknown(given, (*SELECTION_MEMBERS, *FORMS[3:]))
     named = [form for form in FORMS if given.get(form) is not None]
     if len(named) != 1:
         raise InvalidInput([Fault(f"give exactly one of {', '.join(FORMS)}", None, "changes")])
     form = named[0]
+    refuse_unknown(given, SELECTION_MEMBERS if form in SELECTION_MEMBERS else (form,))
     if form == "outage":
         return _read_outage(given["outage"], row)
     if form == "incident":
@@ -109,7 +113,9 @@ def _read_change(change: Any, row: int) -> Any:
     if form == "restore":
         inner = require_object(given["restore"], "restore")
         if inner.get("outages") is not None:
+            refuse_unknown(inner, ("outages",))
             return _texts(inner["outages"], "outages")
+        refuse_unknown(inner, SELECTION_MEMBERS)
         return _read_selection({**inner, "state": "up"})
     return _read_selection(given)
 
@@ -172,6 +178,7 @@ def _read_outage(value: Any, row: int) -> ReportedOutage:
 
 def _read_incident(value: Any) -> SupposedIncident:
     given = require_object(value, "an incident")
+    refuse_unknown(given, INCIDENT_MEMBERS)
     faults: list[Fault] = []
     read = Fields(given, faults)
     plan = read.identifier("plan") or "special-equipment-2023"

@@ -7,11 +7,13 @@ account that sent it first; a commander may send any. Whether a position is stal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+import shapely
+from shapely.geometry.base import BaseGeometry
 from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
@@ -19,6 +21,7 @@ from data.cot import parse_events
 from data.database import CITY, Write, reading, sequence_at, set_scope, writing
 from data.divisions import version_at
 from data.incidents import set_reader
+from data.situation import Moment
 from data.status import Receipt
 from data.team_message import Position, read_position
 from geo.errors import Fault, InvalidInput
@@ -180,6 +183,61 @@ _THEN = (
 )
 
 
+def _known(
+    connection: Connection, account: Account, sequence: int | None
+) -> tuple[str, list[int] | None]:
+    """The table that says where each team is, and for a past sequence which of its rows; from here
+    on the transaction sees what the account may."""
+    if sequence is None:
+        set_reader(connection, account)
+        return "team", None
+    set_scope(connection, CITY)
+    ids = list(connection.execute(text(_THEN), {"sequence": sequence}).scalars())
+    set_reader(connection, account)
+    return "team_position", ids
+
+
+def teams_inside(
+    connection: Connection,
+    account: Account,
+    moment: Moment,
+    geometry: BaseGeometry | None,
+    adcodes: Collection[str],
+) -> list[dict[str, Any]]:
+    """The teams last seen inside a geometry (WGS-84), or without one in whole districts, as known
+    at the moment; `position` in WGS-84 degrees, by name."""
+    past = moment.at is not None
+    source, ids = _known(connection, account, moment.sequence if past else None)
+    rows = connection.execute(
+        text(
+            "SELECT uid, callsign, observed_at, stale_at, adcode, ST_X(geom) AS lon,"
+            f" ST_Y(geom) AS lat FROM {source}"
+            + ("" if ids is None else " WHERE id = ANY (CAST(:ids AS bigint[]))")
+            + " ORDER BY callsign, uid"
+        ),
+        {} if ids is None else {"ids": ids},
+    ).all()
+    if geometry is None:
+        found = [row for row in rows if row.adcode in adcodes]
+    else:
+        inside = shapely.intersects_xy(
+            geometry, [float(row.lon) for row in rows], [float(row.lat) for row in rows]
+        )
+        found = [row for row, is_in in zip(rows, inside, strict=True) if is_in]
+    return [
+        {
+            "kind": "team",
+            "id": row.uid,
+            "name": row.callsign,
+            "position": [row.lon, row.lat],
+            "adcode": row.adcode,
+            "observed_at": row.observed_at.isoformat(),
+            "stale": row.stale_at <= moment.now,
+        }
+        for row in found
+    ]
+
+
 def list_teams(
     engine: Engine,
     account: Account,
@@ -203,15 +261,12 @@ def list_teams(
         "since": since,
         **dict(zip(("west", "south", "east", "north"), bbox or (), strict=bool(bbox))),
     }
-    source = "team"
     with reading(engine, CITY, snapshot=True) as connection:
-        if at is not None:
-            known = {"sequence": sequence_at(connection, at)}
-            asked["ids"] = list(connection.execute(text(_THEN), known).scalars())
-            source = "team_position"
+        sequence = None if at is None else sequence_at(connection, at)
+        source, ids = _known(connection, account, sequence)
+        if ids is not None:
+            asked["ids"] = ids
             where += " AND id = ANY (CAST(:ids AS bigint[]))"
-        set_scope(connection, account.districts)
-        set_reader(connection, account)
         matched = connection.execute(text(f"SELECT count(*) FROM {source}{where}"), asked)
         total = matched.scalar_one()
         rows = connection.execute(

@@ -125,6 +125,7 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "districts_here": ("涉及区县", "Districts"),
     "share_of_district": ("占该区县", "of the district"),
     "incidents_here": ("在办事件（{n}）", "Open incidents ({n})"),
+    "teams_here": ("现场队伍（{n}）", "Teams ({n})"),
     "outages_here": ("停电范围（{n}）", "Outages ({n})"),
     "and_more_rows": ("另有 {n} 条", "{n} more"),
     "planned": ("计划", "planned"),

@@ -13,7 +13,7 @@ from api.parts import BuilderPart
 from api.routing import make_router
 from api.schemas import json_body
 from api.strict_json import parse_json
-from data.fields import require_object
+from data.fields import refuse_unknown, require_object
 from data.region_query import query_region
 from geo.errors import Fault, InvalidInput
 from geo.region import outline, read_region
@@ -87,16 +87,6 @@ def ask_region(services: ServicesDep, account: Caller, body: Body, at: At) -> Re
     if given.get("outline"):
         answer["region"]["outline"] = outline(region)
     return json_answer(answer)
-
-
-def refuse_unknown(given: dict[str, Any], members: tuple[str, ...]) -> None:
-    """A misspelt member must not silently change the question."""
-    strange = [name for name in given if name not in members]
-    if strange:
-        known = ", ".join(members)
-        raise InvalidInput(
-            [Fault(f"is no member of this; known are {known}", None, one[:64]) for one in strange]
-        )
 
 
 def read_at(given: dict[str, Any], asked: Any) -> Any:

@@ -10,12 +10,11 @@ from fastapi import Query, Response
 from api.answers import json_answer
 from api.deps import At, Body, Caller, LangDep, Services, ServicesDep
 from api.language import Lang, parse_at
-from api.routes.regions import refuse_unknown
 from api.routing import make_router
 from api.schemas import json_body
 from api.strict_json import parse_json
 from data.accounts import Account
-from data.fields import Fields, require_object
+from data.fields import Fields, refuse_unknown, require_object
 from data.scenario import Scenario, read_scenario, same_body
 from data.scenario_run import difference, evaluate
 from data.scenario_store import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from data.database import app_engine
 from tests.api.conftest import assert_problem
+from tests.data.test_cot import position, several
 from tests.feeds import INSIDE, NANAN, SHAPINGBA, YUZHONG, facility, load_facilities
 
 Key = Callable[[str], dict[str, str]]
@@ -63,6 +65,32 @@ def test_a_region_is_answered_with_every_member_of_the_contract(
         QUERY, json={**body, "at": "2025-10-01T00:00:00+08:00"}, headers=key("planner")
     )
     assert past.json()["facilities"] == {}
+
+
+def test_teams_inside_are_listed_as_known_then_and_within_the_scope(
+    client: httpx.Client, key: Key
+) -> None:
+    sent = several(
+        position("T-here", INSIDE[YUZHONG]),
+        position("T-late", INSIDE[NANAN], 3600),
+        position("T-far", INSIDE[SHAPINGBA]),
+    )
+    answer = client.post("/v1/cot", content=sent, headers=key("commander"))
+    assert answer.json()["accepted"] == 3, answer.text
+
+    def teams(body: dict[str, Any], name: str = "planner") -> dict[str, bool]:
+        found = client.post(QUERY, json=body, headers=key(name)).json()
+        assert found["resources_total"] == len(found["resources"])
+        assert {one["kind"] for one in found["resources"]} <= {"team"}
+        return {one["id"]: one["stale"] for one in found["resources"]}
+
+    drawn = {"geometry": POLYGON, "crs": "WGS84"}
+    assert teams(drawn) == {"T-here": False, "T-late": True}
+    assert teams({"adcodes": [SHAPINGBA]}) == {"T-far": False}
+    assert set(teams(drawn, "field")) == {"T-here"}
+    assert teams({**drawn, "at": "2026-01-01T00:00:00+08:00"}) == {}
+    now = datetime.now(UTC).isoformat()
+    assert teams({**drawn, "at": now}) == {"T-here": False, "T-late": True}
 
 
 @pytest.mark.parametrize("crs", ["WGS84", "GCJ-02", "BD-09", "CGCS2000"])
@@ -177,3 +205,23 @@ def test_a_scenario_of_something_misspelt_is_refused(client: httpx.Client, key: 
     assert_problem(client.post(f"{SCENARIOS}/evaluate", json=body, headers=key("planner")), 422)
     assert_problem(client.post(SCENARIOS, json=TWO, headers=key("planner")), 422)
     assert_problem(client.get(f"{SCENARIOS}/nothing", headers=key("planner")), 422)
+
+
+@pytest.mark.parametrize(
+    ("change", "member"),
+    [
+        ({"facility_ids": ["B-1"], "state": "down"}, "facility_ids"),
+        ({**TWO["changes"][0], "operater": "mobile"}, "operater"),
+        ({"restore": {"outages": ["o"], "outage": "o"}}, "outage"),
+        ({"restore": {"facilities": ["B-1"], "since": 3}}, "since"),
+        ({"incident": {"kind": "elevator", "fact": {}}}, "fact"),
+        ({"incident": {"facts": {}}, "state": "down"}, "state"),
+    ],
+)
+def test_a_change_with_something_misspelt_is_refused(
+    client: httpx.Client, key: Key, change: dict[str, Any], member: str
+) -> None:
+    body = {"changes": [TWO["changes"][0], change]}
+    answer = client.post(f"{SCENARIOS}/evaluate", json=body, headers=key("planner"))
+    (error,) = assert_problem(answer, 422)["errors"]
+    assert (error["row"], error["field"]) == (2, member)

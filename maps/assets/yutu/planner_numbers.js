@@ -31,6 +31,7 @@ export class Numbers {
       this.districts(answer),
       this.outages(answer),
       this.incidents(answer),
+      this.teams(answer),
       this.notes(answer),
     );
   }
@@ -140,6 +141,22 @@ export class Numbers {
       ),
     );
     return this.titled(say("incidents_here", { n: open }), el("div", { cls: "scroller" }, el("table", { cls: "figures" }, el("tbody", {}, rows))), this.more(open - rows.length));
+  }
+
+  teams({ resources, resources_total: total }) {
+    if (!total) return null;
+    const { say } = this;
+    const rows = resources.slice(0, ROWS_MAX).map((one) =>
+      el(
+        "tr",
+        {},
+        el("td", { cls: "wrap left", text: one.name }),
+        el("td", { cls: "wrap left", text: one.adcode ? this.nameOf(one.adcode) : say("outside_city") }),
+        el("td", { text: dayAndTime(one.observed_at).slice(5, 16) }),
+        el("td", { cls: "wrap left", text: one.stale ? say("team_stale") : "" }),
+      ),
+    );
+    return this.titled(say("teams_here", { n: total }), el("div", { cls: "scroller" }, el("table", { cls: "figures" }, el("tbody", {}, rows))), this.more(total - rows.length));
   }
 
   notes({ reported_by_return: returns, scope }) {
