@@ -112,7 +112,7 @@ def test_one_wrong_row_refuses_the_file_with_code_1(owner: Engine, tmp_path: Pat
     refused = yutu(path)
     assert refused.exit_code == 1
     assert "nothing was imported" in refused.stderr
-    assert "rejected: row 2 (line 3), 死亡人数: must not be negative" in refused.stderr
+    assert "rejected: rows.csv: row 2 (line 3), 死亡人数: must not be negative" in refused.stderr
     assert "rejected: row 3 (line 4), 死亡人数: " in refused.stderr
     assert refused.stdout == ""
     assert stored(owner) == []
@@ -129,7 +129,7 @@ def test_with_partial_the_good_rows_are_taken_and_the_code_is_1_still(
 ) -> None:
     done = yutu(table(tmp_path, row(), row(deaths="-1")), "--partial")
     assert done.exit_code == 1
-    assert "rejected: row 2 (line 3), 死亡人数" in done.stderr
+    assert "rejected: rows.csv: row 2 (line 3), 死亡人数" in done.stderr
     assert done.stdout.splitlines()[-1] == "accepted 1, duplicates 0, rejected 1"
     assert len(stored(owner)) == 1
 

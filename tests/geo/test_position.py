@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +54,10 @@ def sexagesimal(degrees: float) -> tuple[int, int, float]:
         "29°33′46.8″北 106°33′5.76″东",
         "106.5516，29.5630。",
         "经度106.5516纬度29.5630",
+        "东经一百零六度三十三分五点七六秒，北纬二十九度三十三分四十六点八秒",
+        "北纬二十九点五六三〇度 东经一百零六点五五一六度",
+        "一零六度三三分五点七六秒，二九度三三分四六点八秒",
+        "东经106度三十三分5.76秒 北纬二九度33分四十六点八秒",
     ],
 )
 def test_what_people_type_is_the_same_place(text: str) -> None:
@@ -196,3 +202,33 @@ def test_metres_without_a_prefix_may_be_in_another_zone() -> None:
     prefixed, _ = from_wgs84(*PLACE, "EPSG:4524")
     assert other_readings([prefixed, north], "EPSG:4524") == {}
     assert other_readings([prefixed, north], "CGCS2000") == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [("零", "0"), ("五", "5"), ("十", "10"), ("十三", "13"), ("二十", "20"), ("二十九", "29"), ("一百", "100"),
+     ("一百零六", "106"), ("一百一十", "110"), ("一百一十六", "116"), ("一〇六", "106"), ("一百八十", "180")],
+)  # fmt: skip
+def test_a_number_in_words_is_that_number(words: str, number: str) -> None:
+    assert outcome(f"{words}度，29.5度") == outcome(f"{number}度，29.5度")
+
+
+def outcome(text: str) -> Any:
+    try:
+        return read_position(text, "WGS84").place
+    except InvalidInput as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["一百六", "一百零", "一百十", "十十", "一二三四", "一百零六点", "点五", "二十点十", "一百百"],
+)
+def test_words_that_could_be_two_numbers_are_refused_with_the_remedy(words: str) -> None:
+    with pytest.raises(InvalidInput, match="in words that cannot be read for certain; use digits"):
+        read_position(f"东经{words}度三十三分 北纬二十九度三十三分", "WGS84")
+
+
+def test_the_name_of_a_map_is_no_number() -> None:
+    with pytest.raises(InvalidInput, match="cannot be read as a position"):
+        read_position("百度 106.55,29.56", "BD-09")
