@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
-import uuid
-from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 from sqlalchemy import Engine, text
 
-from api.app import create_app
-from api.deps import Configuration
-from data.accounts import first_run
-from data.cluster import Cluster
-from data.database import app_engine, owner_engine
-from tests.api.conftest import Credentials, served
-from tests.browser.test_real_map import CHROMIUM, FLAGS
-from tests.conftest import drop_database
-from tests.feeds import INSIDE, NANAN, YUZHONG, facility, load_facilities
+from tests.api.conftest import Credentials
+from tests.feeds import INSIDE, YUZHONG
 
 LON, LAT = INSIDE[YUZHONG]
 WAIT_MS = 20_000
@@ -36,45 +25,6 @@ PHONE: dict[str, Any] = {
     "geolocation": {"longitude": LON, "latitude": LAT, "accuracy": 15},
     "permissions": ["geolocation"],
 }
-
-
-@pytest.fixture(scope="module")
-def field_site(
-    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
-) -> Iterator[tuple[str, Engine, Credentials]]:
-    url = make_database(divided_template)
-    owner = owner_engine(url)
-    configuration = Configuration.load(url)
-    told = configuration.paths.var / f"{uuid.uuid4().hex}.json"
-    assert first_run(owner, told)
-    engine = app_engine(url)
-    lift = facility(LIFT, *INSIDE[NANAN], kind="special_equipment", rescue_code=RESCUE_CODE)
-    load_facilities(engine, [lift])
-    engine.dispose()
-    with served(create_app(configuration)) as address:
-        yield address, owner, json.loads(told.read_text())
-    owner.dispose()
-    drop_database(cluster, url)
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Playwright]:
-    with sync_playwright() as playwright:
-        yield playwright
-
-
-@pytest.fixture(scope="module")
-def chromium(driver: Playwright) -> Iterator[Browser]:
-    browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def phone(chromium: Browser) -> Iterator[BrowserContext]:
-    context = chromium.new_context(**PHONE)
-    yield context
-    context.close()
 
 
 class Watched:

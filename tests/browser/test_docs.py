@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from tests.api.conftest import (  # noqa: F401 - fixtures
     Credentials,
@@ -15,44 +15,33 @@ from tests.api.conftest import (  # noqa: F401 - fixtures
     server,
 )
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 def test_the_docs_are_reached_by_signing_in_and_send_a_write_with_its_csrf_token(
     server: str,  # noqa: F811
     credentials: Credentials,  # noqa: F811
+    browser: Browser,
 ) -> None:
     hosts: set[str] = set()
     said: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        page = browser.new_page()
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.goto(f"{server}/docs")
-        assert urlsplit(page.url).path == "/login"
-        page.fill("input[name=username]", "planner")
-        page.fill("input[name=password]", credentials["planner"]["password"])
-        page.click("button[type=submit]")
-        page.wait_for_url("**/docs")
-        expect(page.locator("#swagger-ui .info .title")).to_contain_text("渝图 Yutu")
-        operation = page.locator(".opblock-post").filter(has_text="/v1/plans/{plan}/assess")
-        operation.locator(".opblock-summary-control").click()
-        operation.get_by_role("button", name="Try it out").click()
-        operation.locator("tr[data-param-name=plan] input").fill("communications-2024")
-        operation.get_by_role("button", name="Execute").click()
-        expect(
-            operation.locator(".live-responses-table tbody .response-col_status").first
-        ).to_contain_text("200")
-        browser.close()
+    page = browser.new_page()
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(f"error: {error}"))
+    page.goto(f"{server}/docs")
+    assert urlsplit(page.url).path == "/login"
+    page.fill("input[name=username]", "planner")
+    page.fill("input[name=password]", credentials["planner"]["password"])
+    page.click("button[type=submit]")
+    page.wait_for_url("**/docs")
+    expect(page.locator("#swagger-ui .info .title")).to_contain_text("渝图 Yutu")
+    operation = page.locator(".opblock-post").filter(has_text="/v1/plans/{plan}/assess")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.locator("tr[data-param-name=plan] input").fill("communications-2024")
+    operation.get_by_role("button", name="Execute").click()
+    expect(
+        operation.locator(".live-responses-table tbody .response-col_status").first
+    ).to_contain_text("200")
+    page.close()
     assert hosts - {""} == {urlsplit(server).netloc}
     assert [line for line in said if line.startswith("error")] == []

@@ -15,6 +15,7 @@ from data.photo import DISPLAY_TYPE
 from data.rulepacks import load_packs
 from maps.field_page import ASKED
 from maps.field_words import KINDS, WORDS
+from tests.browser.chromium import CHROMIUM, FLAGS
 from tests.browser.field_site import (
     LAT,
     LON,
@@ -28,11 +29,6 @@ from tests.browser.field_site import (
     sign_in,
     visit,
 )
-from tests.browser.field_site import chromium as chromium
-from tests.browser.field_site import driver as driver
-from tests.browser.field_site import field_site as field_site
-from tests.browser.field_site import phone as phone
-from tests.browser.test_real_map import CHROMIUM, FLAGS
 from tests.feeds import YUZHONG
 
 pytestmark = pytest.mark.browser

@@ -25,10 +25,6 @@ from tests.browser.field_site import (
     sign_in,
     visit,
 )
-from tests.browser.field_site import chromium as chromium
-from tests.browser.field_site import driver as driver
-from tests.browser.field_site import field_site as field_site
-from tests.browser.field_site import phone as phone
 from tests.feeds import INSIDE, NANAN, SHAPINGBA
 from tests.geo.border_places import as_text, border_places
 from tests.geo.test_position import test_what_people_type_is_the_same_place as _readable

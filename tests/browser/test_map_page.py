@@ -2,90 +2,18 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from maps.legend import Measure
 from tests import situations
-from tests.browser.map_server import MapServer, now
+from tests.browser.map_screen import CHENGKOU, HATCH, WANZHOU, WUXI, YUBEI, district, shown
+from tests.browser.map_server import now
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SIZES = {"1280x800": (1280, 800), "1920x1080": (1920, 1080), "phone": (390, 844)}
-WUXI, CHENGKOU, WANZHOU, YUBEI = "500238", "500229", "500101", "500157"
-HATCH = "url(#fill-no-data)"
-
-
-@dataclass
-class Watch:
-    """What a page asked for and complained about."""
-
-    requests: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def on(self, page: Page) -> None:
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def server() -> Iterator[MapServer]:
-    made = MapServer(situations.calm(1, now()))
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def watch() -> Watch:
-    return Watch()
-
-
-@pytest.fixture
-def page(browser: Browser, watch: Watch) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(10_000)
-    made = context.new_page()
-    watch.on(made)
-    yield made
-    context.close()
-
-
-def shown(page: Page, server: MapServer, path: str = "/") -> None:
-    page.goto(server.url + path)
-    page.wait_for_selector(f'body[data-sequence="{server.situation["sequence"]}"]')
-
-
-def district(page: Page, adcode: str) -> dict[str, str | None]:
-    return page.locator(f'path[data-adcode="{adcode}"]').evaluate(
-        "p => ({bin: p.dataset.bin, level: p.dataset.level, fill: p.getAttribute('fill')})"
-    )
 
 
 @pytest.mark.parametrize("lang", ["zh", "en"])
@@ -99,9 +27,7 @@ def test_37_districts_are_drawn_without_errors_or_requests_off_the_host(
     shown(page, server, f"/?lang={lang}")
     expect(page.locator("path[data-adcode]")).to_have_count(37)
     expect(page.locator("#line")).to_have_attribute("data-state", "live")
-    assert watch.errors == []
-    addresses = [url for url in watch.requests if not url.startswith(("data:", server.url + "/"))]
-    assert addresses == []
+    watch.check(server.url)
     assert page.locator("html").get_attribute("lang") == {"zh": "zh-CN", "en": "en"}[lang]
 
 
@@ -244,8 +170,7 @@ def test_hostile_text_is_shown_as_text_and_never_runs(page, server, watch, lang)
     assert page.evaluate("window.__owned") is None
     assert page.locator("body img, body svg[onload]").count() == 0
     assert page.locator("#card").get_by_text(evil, exact=True).count() > 0
-    assert [url for url in watch.requests if not url.startswith(("data:", server.url))] == []
-    assert watch.errors == []
+    watch.check(server.url)
 
 
 def test_the_policy_stops_a_script_that_got_into_the_page_all_the_same(page, server):
@@ -303,56 +228,6 @@ def test_the_language_switch_is_remembered_in_a_cookie(page, server):
     assert cookies["yutu_lang"] == "en"
 
 
-def test_the_page_and_the_service_put_a_share_into_the_same_bin(page, server):
-    shown(page, server)
-    edges = (Fraction(2, 5), Fraction(1, 2), Fraction(3, 5))
-    measure = Measure("m", "facilities", "", "", edges)
-    source = random.Random(17)
-    cases = [(0, 1), (1, 2), (49, 99), (50, 99), (1, 10**6), (10**6, 10**6)]
-    for _ in range(2000):
-        whole = source.randint(1, 10**6)
-        cases.append(
-            (
-                min(
-                    whole,
-                    source.choice([whole * 2 // 5, whole // 2, whole * 3 // 5])
-                    + source.randint(-1, 1),
-                ),
-                whole,
-            )
-        )
-    cases = [(max(part, 0), whole) for part, whole in cases]
-    found = page.evaluate(
-        """async ([cases, edges]) => {
-          const { binOf } = await import('/static/yutu/choropleth.js');
-          return cases.map(([part, whole]) => binOf({ edges }, { part, whole }));
-        }""",
-        [cases, [{"num": e.numerator, "den": e.denominator} for e in edges]],
-    )
-    assert found == [measure.bin_of(part, whole) for part, whole in cases]
-
-
-def test_a_share_is_never_rounded_over_a_threshold(page, server):
-    shown(page, server)
-    shares = [0, 0.00001, 0.0049, 0.005, 0.29, 0.49999, 0.5, 0.9999, 1, None]
-    shown_as = page.evaluate(
-        "async (s) => { const { percent } = await import('/static/yutu/dom.js'); return s.map(percent); }",
-        shares,
-    )
-    assert shown_as == [
-        "0%",
-        "<0.01%",
-        "0.49%",
-        "0.5%",
-        "29%",
-        "49.9%",
-        "50%",
-        "99.9%",
-        "100%",
-        "—",
-    ]
-
-
 BOXES = """() => {
   const box = (node) => { const r = node.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom]; };
   const visible = (node) => node && !node.hidden && node.getClientRects().length > 0;
@@ -407,71 +282,7 @@ def assert_apart(boxes: dict) -> None:
             assert not (across > 1 and down > 1), f"{one} {a} overlaps {other} {b}"
 
 
-# --- open incidents, names ------------------------------------------------------------------------
-
-
-def incident(number: int, **more: object) -> dict[str, object]:
-    properties = situations.INCIDENT["properties"] | {"incident_id": f"id-{number}"} | more
-    geometry = situations.INCIDENT["geometry"]
-    return {
-        "type": "Feature",
-        "geometry": properties.pop("geometry", geometry),
-        "properties": properties,
-    }
-
-
-def test_open_incidents_are_listed_gravest_first_and_shown_on_the_map(page, server):
-    server.incidents = [
-        incident(1, kind="boiler", level=None, state="active", adcode=None, geometry=None),
-        incident(2, kind="elevator", level=4, occurred_at="2026-11-21T01:00:00+08:00"),
-        incident(3, kind="elevator", level=4, occurred_at="2026-11-21T03:00:00+08:00"),
-        incident(4, kind="crane", level=2, possible=True),
-        incident(5, kind="crane", level=2, state="reported", address="某工地"),
-        incident(6, kind="crane", level=1, state="resolved"),
-        incident(7, kind="base_station", level=None, plan="communications-2024"),
-    ]
-    shown(page, server, "/maps/special-equipment-2023")
-    rows = page.locator("#open-incidents .incident")
-    expect(rows).to_have_count(5)
-    assert rows.evaluate_all("all => all.map((one) => one.dataset.incident)") == [
-        "id-5", "id-4", "id-3", "id-2", "id-1",
-    ]  # fmt: skip
-    for said in ("起重机械", "九龙坡区", "待核实", "2026-11-21 02:00", "某工地"):
-        expect(rows.nth(0)).to_contain_text(said)
-    expect(rows.nth(1)).to_contain_text("可能发生")
-    expect(rows.nth(4)).to_contain_text("未落图")
-    expect(rows.nth(4)).to_be_disabled()
-    page.click('[data-incident="id-3"]')
-    expect(page.locator(".district-tip", has_text="电梯")).to_be_visible()
-    lon, lat = situations.INCIDENT["geometry"]["coordinates"]
-    middle = page.evaluate(
-        "Object.entries(window).find(([k]) => k.startsWith('map_'))[1].getCenter()"
-    )
-    assert (middle["lng"], middle["lat"]) == pytest.approx((lon, lat), abs=0.01)
-
-
-def test_the_list_follows_the_plan_and_news(page, server):
-    server.incidents = [incident(1, kind="crane", level=3)]
-    shown(page, server)
-    assert page.locator("#open-incidents").count() == 0, "another plan's"
-    page.click("#plan-special-equipment-2023")
-    expect(page.locator("#open-incidents .incident")).to_have_count(1)
-    server.incidents.append(incident(2, kind="elevator", level=4))
-    server.publish(situations.calm(2, now()), "incident")
-    expect(page.locator("#open-incidents .incident")).to_have_count(2)
-    expect(page.locator(".incident-icon")).to_have_count(2)
-
-
-@pytest.mark.parametrize("lang", ["zh", "en"])
-def test_hostile_text_of_an_incident_is_only_text(page, server, watch, lang):
-    server.outages = []
-    for text in situations.HOSTILE:
-        server.incidents = [incident(1, kind=text, address=text, state=text, adcode=text)]
-        shown(page, server, f"/maps/special-equipment-2023?lang={lang}")
-        expect(page.locator("#open-incidents .incident b")).to_have_text(text)
-        page.click("#open-incidents .incident")
-        assert page.evaluate("window.__owned") is None
-    assert watch.errors == []
+# --- names ------------------------------------------------------------------------
 
 
 def test_every_district_has_its_name_once_the_centre_fills_the_map(page, server):

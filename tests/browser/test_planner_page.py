@@ -1,349 +1,35 @@
-"""The planner's page in a real browser, on the real application: draw, ask, suppose, take away."""
+"""The planner's page in a real browser, on the real application: suppose, save, take away."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import httpx
-import numpy as np
 import openpyxl
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from sqlalchemy import text
 
-from data.cluster import Cluster
-from tests.browser.test_real_map import CHROMIUM, EVIL, FLAGS, City, Watch, city_on
-from tests.conftest import drop_database
+from tests.browser.city import EVIL, City
+from tests.browser.planner_desk import (
+    COMMS,
+    POWER,
+    SLOW,
+    Visit,
+    answered,
+    at,
+    evaluate,
+    figure,
+    level,
+    pick,
+    tab,
+    two_districts_without_base_stations,
+)
 from tests.feeds import NANAN, YUZHONG
 
 pytestmark = pytest.mark.browser
-
-COMMS, POWER = "communications-2024", "power-outage-2021"
-KAIZHOU, CHENGKOU, WUXI = "500154", "500229", "500238"
-#: Around the point where these three districts meet, 108.894 E 31.657 N.
-CORNERS = [(108.72, 31.74), (109.12, 31.80), (109.10, 31.50), (108.75, 31.48)]
-WAIT_MS = 40_000  # the machine may be busy with other tests
-SLOW = {"timeout": WAIT_MS}
-Visit = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def city(
-    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
-) -> Iterator[City]:
-    url = make_database(divided_template)
-    with city_on(url, hostile=True) as made:
-        yield made
-    drop_database(cluster, url)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-class Quiet(Watch):
-    """A page that asks nobody else for anything and complains of nothing but refusals we provoke."""
-
-    def check(self, url: str) -> None:
-        self.errors = [
-            one for one in self.errors if "the server responded with a status" not in one
-        ]
-        self.requests = [one for one in self.requests if not one.startswith(f"blob:{url}/")]
-        super().check(url)
-
-
-@pytest.fixture
-def visit(browser: Browser, city: City) -> Iterator[Visit]:
-    """`visit(path, user)`: a page reached through the sign-in form; checked for silence at the end."""
-    opened: list[tuple[Any, Quiet]] = []
-
-    def go(path: str = "/planner", user: str = "planner", locale: str = "zh-CN") -> Page:
-        context = browser.new_context(viewport={"width": 1280, "height": 800}, locale=locale)
-        context.set_default_timeout(WAIT_MS)
-        page, watch = context.new_page(), Quiet()
-        watch.on(page)
-        opened.append((context, watch))
-        page.goto(city.url + path)
-        page.fill("input[name=username]", user)
-        page.fill("input[name=password]", city.credentials[user]["password"])
-        page.click("button[type=submit]")
-        page.wait_for_selector("body[data-sequence]")
-        return page
-
-    yield go
-    for context, watch in opened:
-        context.close()
-        watch.check(city.url)
-
-
-def at(page: Page, lon: float, lat: float) -> tuple[float, float]:
-    """Where a position is on the screen."""
-    box = page.locator("#map_yutu").bounding_box()
-    assert box is not None
-    x, y = page.evaluate(
-        "([lon, lat]) => { const p = window.map_yutu.latLngToContainerPoint([lat, lon]); return [p.x, p.y]; }",
-        [lon, lat],
-    )
-    return box["x"] + x, box["y"] + y
-
-
-def click(page: Page, lon: float, lat: float) -> None:
-    """Set a corner; leaflet-draw takes the next one 50 ms later, as no hand is quicker."""
-    page.mouse.click(*at(page, lon, lat))
-    page.wait_for_timeout(120)
-
-
-@contextmanager
-def answered(page: Page, path: str = "/v1/regions/query") -> Iterator[dict[str, Any]]:
-    """The body the page sends to `path` meanwhile, and what it is answered."""
-    found: dict[str, Any] = {}
-    with page.expect_response(lambda one: path in one.url, **SLOW) as caught:
-        yield found
-    found["asked"] = caught.value.request.post_data_json
-    found["status"] = caught.value.status
-    found["answer"] = caught.value.json()
-
-
-def number(text_: str | None) -> float:
-    return float(re.sub(r"[^0-9.]", "", text_ or ""))
-
-
-def figure(page: Page, name: str) -> float:
-    return number(page.locator(f'[data-figure="{name}"] .value').text_content())
-
-
-def counts(page: Page) -> dict[str, dict[str, int]]:
-    rows = page.locator("#numbers tr[data-kind]").evaluate_all(
-        "rows => rows.map(r => [r.dataset.kind, Object.fromEntries("
-        "[...r.querySelectorAll('[data-count]')].map(c => [c.dataset.count, c.textContent]))])"
-    )
-    return {kind: {k: int(number(v)) for k, v in cells.items()} for kind, cells in rows}
-
-
-def pick(page: Page, *adcodes: str) -> None:
-    for code in adcodes:
-        page.check(f'input[name="adcode"][value="{code}"]')
-    page.wait_for_selector("#numbers[data-sequence]")
-
-
-def tab(page: Page, name: str) -> None:
-    page.click(f"#view-{name}")
-    expect(page.locator(f"#{name}")).to_be_visible()
-
-
-def two_districts_without_base_stations(page: Page) -> None:
-    pick(page, YUZHONG, NANAN)
-    tab(page, "suppose")
-    page.select_option("#change-kind", "base_station")
-    page.click("#add")
-
-
-def level(page: Page, side: str, plan: str = COMMS, root: str = "#result") -> str | None:
-    return page.locator(f'{root} tr[data-plan="{plan}"] [data-side="{side}"]').get_attribute(
-        "data-level"
-    )
-
-
-def evaluate(page: Page) -> Any:
-    with answered(page, "/v1/scenarios/evaluate") as found:
-        page.click("#evaluate")
-    page.wait_for_selector("#result .levels")
-    return found["answer"]
-
-
-# --- regions --------------------------------------------------------------------------------------
-
-
-def test_a_polygon_drawn_across_three_districts_shows_the_numbers_of_the_api(
-    city: City, visit: Visit
-) -> None:
-    page = visit()
-    page.click('[data-tool="polygon"]')
-    for corner in CORNERS:
-        click(page, *corner)
-    with answered(page) as found:
-        page.mouse.click(*at(page, *CORNERS[0]))  # back at the beginning
-    page.wait_for_selector("#numbers[data-sequence]")
-    drawn = found["asked"]["geometry"]
-    assert np.allclose(drawn["coordinates"][0][:4], CORNERS, atol=0.02)
-    body = {"geometry": drawn, "crs": "WGS84"}
-    own = httpx.post(
-        f"{city.url}/v1/regions/query", json=body, headers=city.key("planner"), timeout=30
-    ).json()
-    shown = page.locator("#numbers tr[data-adcode]").evaluate_all(
-        "r => r.map(x => x.dataset.adcode)"
-    )
-    assert (
-        sorted(shown) == [KAIZHOU, CHENGKOU, WUXI] == sorted(d["adcode"] for d in own["districts"])
-    )
-    assert figure(page, "area") == round(own["area_m2"] / 1e6, 2)
-    parts = [number(one) for one in page.locator('#numbers [data-part="area"]').all_text_contents()]
-    assert sum(parts) == pytest.approx(own["area_m2"] / 1e6, abs=0.02)
-    assert own["facilities"]["base_station"]["total"] > 0
-    assert counts(page) == {
-        kind: {name: sums[name] for name in ("total", "down", "degraded", "unknown")}
-        for kind, sums in own["facilities"].items()
-    }
-    assert figure(page, "population") == own["population"]["inside"]
-    assert figure(page, "load") == pytest.approx(own["load"]["load_mw"], abs=0.01)
-    assert figure(page, "customers") == own["customers"]["total"]
-    page.check("#by-operator")
-    rows = page.locator("#numbers tr.operator:visible")
-    assert rows.count() == sum(len(kind["operators"]) for kind in own["facilities"].values())
-    # what the server understood is what is on the map
-    assert page.locator(".leaflet-region-pane path").count() == 1
-
-
-@pytest.mark.parametrize("tool", ["rectangle", "circle"])
-def test_a_dragged_shape_is_asked_about_and_can_be_changed(
-    city: City, visit: Visit, tool: str
-) -> None:
-    page = visit()
-    page.click(f'[data-tool="{tool}"]')
-    x, y = at(page, 107.4, 29.9)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 60, y + 45, steps=4)
-    with answered(page) as first:
-        page.mouse.up()
-    page.wait_for_selector("#numbers[data-sequence]")
-    assert first["answer"]["region"]["kind"] == {"rectangle": "polygon", "circle": "circle"}[tool]
-    assert figure(page, "area") == round(first["answer"]["area_m2"] / 1e6, 2)
-    if tool == "circle":
-        assert first["answer"]["area_m2"] == pytest.approx(
-            np.pi * first["asked"]["radius_m"] ** 2, rel=0.001
-        )
-        page.fill("#radius_m", "10000")
-        with answered(page) as second:
-            page.click("#ask")
-        assert second["answer"]["area_m2"] == pytest.approx(np.pi * 1e8, rel=0.001)
-    page.click("#edit-outline")
-    corner = page.locator(".leaflet-editing-icon.leaflet-edit-resize, .leaflet-editing-icon").last
-    box = corner.bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 5, box["y"] + 5)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 45, box["y"] + 35, steps=4)
-    page.mouse.up()
-    with answered(page) as changed:
-        page.click("#draw-finish")
-    assert changed["asked"] != first["asked"]
-    page.wait_for_selector("#numbers[data-sequence]")
-    assert figure(page, "area") == round(changed["answer"]["area_m2"] / 1e6, 2)
-
-
-def test_a_line_is_widened_by_the_margin_and_escape_leaves_nothing(
-    city: City, visit: Visit
-) -> None:
-    page = visit()
-    page.click('[data-tool="line"]')
-    expect(page.locator("#buffer_m")).to_have_value("1000")
-    click(page, 107.0, 29.9)
-    page.keyboard.press("Escape")
-    expect(page.locator("#drawing")).to_be_hidden()
-    page.click('[data-tool="line"]')
-    for corner in [(107.0, 29.9), (107.6, 29.9), (107.9, 30.1)]:
-        click(page, *corner)
-    with answered(page) as found:
-        page.click("#draw-finish")
-    assert found["answer"]["region"] | {"outline": None} == {
-        "kind": "line", "crs": "WGS84", "buffer_m": 1000.0, "outline": None,
-    }  # fmt: skip
-    page.fill("#buffer_m", "5000")
-    with answered(page) as wider:
-        page.click("#ask")
-    assert 4.5 < wider["answer"]["area_m2"] / found["answer"]["area_m2"] < 6
-    page.wait_for_selector("#numbers[data-sequence]")
-    page.click("#edit-outline")
-    x, y = at(page, 107.0, 29.9)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x - 80, y, steps=4)
-    page.mouse.up()
-    with answered(page) as longer:
-        page.click("#draw-finish")
-    assert longer["answer"]["area_m2"] > wider["answer"]["area_m2"] * 1.3
-    page.wait_for_selector("#numbers[data-sequence]")
-    page.click("#clear-region")
-    expect(page.locator("#numbers")).to_be_empty()
-
-
-def test_coordinates_are_read_in_the_system_that_is_named(city: City, visit: Visit) -> None:
-    page = visit()
-    square = [[106.5, 29.5], [106.6, 29.5], [106.6, 29.6], [106.5, 29.6], [106.5, 29.5]]
-    feature = {
-        "type": "Feature",
-        "properties": {},
-        "geometry": {"type": "Polygon", "coordinates": [square]},
-    }
-    page.click('[data-tool="geojson"]')
-    page.set_input_files(
-        "#geojson-file",
-        {
-            "name": "square.geojson",
-            "mimeType": "application/geo+json",
-            "buffer": json.dumps(feature).encode(),
-        },
-    )
-    page.wait_for_function("document.getElementById('geojson').value.length > 50")
-    page.click("#ask")
-    expect(page.locator("#error-crs")).to_have_text("请选择这些坐标的坐标系。")
-    page.select_option("#crs", "GCJ-02")
-    with answered(page) as found:
-        page.click("#ask")
-    assert found["asked"]["crs"] == "GCJ-02"
-    expect(page.locator("#error-crs")).to_be_empty()
-    west = found["answer"]["region"]["outline"]["coordinates"][0][0][0]
-    assert 0.001 < abs(west - 106.5) < 0.01 or 0.001 < abs(west - 106.6) < 0.01
-    # a file that names its own system is not read in another
-    stated = feature | {
-        "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::4546"}}
-    }
-    page.fill("#geojson", json.dumps(stated))
-    page.click("#ask")
-    expect(page.locator("#error-crs")).to_contain_text("EPSG:4546")
-
-
-def test_what_the_api_refuses_is_said_at_its_place(city: City, visit: Visit) -> None:
-    page = visit()
-    page.click('[data-tool="geojson"]')
-    page.select_option("#crs", "WGS84")
-    angle = np.linspace(0, 2 * np.pi, 10_002)
-    ring = np.column_stack([107 + 0.1 * np.cos(angle), 30 + 0.1 * np.sin(angle)]).tolist()
-    ring[-1] = ring[0]
-    wrong = {
-        json.dumps({"type": "Polygon", "coordinates": [ring]}): "10000",
-        json.dumps({"type": "Polygon", "coordinates": [[[106, 29], [107, 30], [107, 29], [106, 30], [106, 29]]]}): "自相交",
-        "{": "不是 JSON",
-        '{"type": "FeatureCollection", "features": []}': "没有可用的几何",
-    }  # fmt: skip
-    for given, said in wrong.items():
-        page.fill("#geojson", given)
-        page.click("#ask")
-        expect(page.locator("#error-geometry")).to_contain_text(said)
-        expect(page.locator("#geojson")).to_have_attribute("aria-invalid", "true")
-    page.fill("#geojson", json.dumps({"type": "Point", "coordinates": [106.55, 29.56]}))
-    page.click("#ask")
-    expect(page.locator("#error-radius_m")).not_to_be_empty()
-    page.fill("#radius_m", "3000")
-    page.select_option("#crs", "EPSG")
-    page.fill("#epsg", "9999")
-    page.click("#ask")
-    expect(page.locator("#error-crs")).to_contain_text("EPSG:9999")
-    expect(page.locator("#numbers")).to_be_empty()
-    large = {"name": "large.json", "mimeType": "application/json", "buffer": b" " * (4 * 2**20 + 1)}
-    page.set_input_files("#geojson-file", large)
-    expect(page.locator("#error-geometry")).to_contain_text("4 MiB")
 
 
 def sent(city: City) -> int:
@@ -668,10 +354,7 @@ def test_a_session_renewed_elsewhere_and_one_that_ended(city: City, visit: Visit
     )  # the session cookie is not for scripts; renew it by signing in
     second = page.context.new_page()
     second.goto(f"{city.url}/login?next=/planner")
-    second.fill("input[name=username]", "planner")
-    second.fill("input[name=password]", city.credentials["planner"]["password"])
-    second.click("button[type=submit]")
-    second.wait_for_selector("body[data-sequence]")
+    city.sign_in(second, "planner")
     pick(page, YUZHONG)  # with the token of the session before, then with the new one
     assert figure(page, "area") > 0
     page.context.clear_cookies()

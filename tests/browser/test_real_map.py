@@ -2,178 +2,39 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from sqlalchemy import Engine, text
+from playwright.sync_api import Browser, Page, expect
 
-from api.app import create_app
-from api.deps import Configuration
-from data.accounts import first_run
 from data.cluster import Cluster
-from data.database import app_engine, owner_engine
-from data.demo import load_demo, play
+from data.demo import play
 from data.rulepacks import load_packs
-from tests.api.conftest import Credentials, served
+from tests.browser.chromium import Watch
+from tests.browser.city import CHENGKOU, EVIL, City, city_on, signed_in
 from tests.conftest import drop_database
 from tests.demo_levels import PLANS, expected
 from tests.feeds import INSIDE, NANAN, SHAPINGBA, YUZHONG, ago
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 COMMS, POWER, SPECIAL = PLANS
-CHENGKOU, WUXI = "500229", "500238"
-EVIL = "<img src=x onerror=\"window.__owned='img'\"><script>window.__owned=1</script>${window.__owned=2}"
+WUXI = "500238"
 Make = Callable[[str | None], str]
 pytestmark = pytest.mark.browser
 
 
-@dataclass
-class City:
-    """A served application on its own database."""
-
-    url: str
-    engine: Engine
-    owner: Engine
-    credentials: Credentials
-
-    def key(self, name: str) -> dict[str, str]:
-        return {"X-API-Key": self.credentials[name]["api_key"]}
-
-    def send(self, path: str, body: Any, account: str = "utility", method: str = "POST") -> Any:
-        answer = httpx.request(
-            method, self.url + path, json=body, headers=self.key(account), timeout=20
-        )
-        assert answer.status_code in (200, 201), answer.text
-        return answer.json()
-
-    def situation(self) -> Any:
-        return httpx.get(f"{self.url}/v1/situation", headers=self.key("viewer")).json()
-
-    def facilities(self, adcode: str, *kinds: str) -> list[str]:
-        with self.owner.connect() as connection:
-            return list(
-                connection.execute(
-                    text(
-                        "SELECT facility_id FROM facility WHERE adcode = :a AND kind = ANY (:k)"
-                        " ORDER BY facility_id"
-                    ),
-                    {"a": adcode, "k": list(kinds)},
-                ).scalars()
-            )
-
-    def report(self, facility_ids: list[str], state: str) -> int:
-        events = [
-            {"event_id": str(uuid.uuid4()), "facility_id": one, "state": state, "observed_at": ago(seconds=0)}
-            for one in facility_ids
-        ]  # fmt: skip
-        receipt = self.send("/v1/status", events)
-        assert receipt["accepted"] == len(events)
-        return int(receipt["sequence"])
-
-
-@contextmanager
-def city_on(url: str, hostile: bool) -> Iterator[City]:
-    owner, engine = owner_engine(url), app_engine(url, pool_size=4)
-    if hostile:
-        with owner.begin() as connection:
-            connection.execute(
-                text("UPDATE district SET name = :e, name_en = :e WHERE adcode = :a"),
-                {"e": EVIL, "a": CHENGKOU},
-            )
-    load_demo(engine, 10_000, 7)
-    configuration = Configuration.load(url)
-    told = configuration.paths.var / f"{uuid.uuid4().hex}.json"
-    assert first_run(owner, told)
-    with served(create_app(configuration)) as address:
-        yield City(address, engine, owner, json.loads(told.read_text()))
-    engine.dispose()
-    owner.dispose()
-
-
 @pytest.fixture(scope="module")
-def city(cluster: Cluster, make_database: Make, divided_template: str) -> Iterator[City]:
-    """The demonstration's inventory, everything in order; one district has a hostile name."""
-    url = make_database(divided_template)
-    with city_on(url, hostile=True) as made:
-        yield made
-    drop_database(cluster, url)
-
-
-@pytest.fixture(scope="module")
-def stage(cluster: Cluster, make_database: Make, divided_template: str) -> Iterator[City]:
+def stage(cluster: Cluster, make_database: Make, furnished_template: str) -> Iterator[City]:
     """Where the demonstration is played."""
-    url = make_database(divided_template)
-    with city_on(url, hostile=False) as made:
+    url = make_database(furnished_template)
+    with city_on(url) as made:
         yield made
     drop_database(cluster, url)
-
-
-@dataclass
-class Watch:
-    """What a page asked for and complained about."""
-
-    requests: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def on(self, page: Page) -> None:
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-
-    def check(self, url: str) -> None:
-        assert self.errors == []
-        assert [one for one in self.requests if not one.startswith(("data:", f"{url}/"))] == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def watch() -> Watch:
-    return Watch()
-
-
-@contextmanager
-def signed_in(
-    browser: Browser, city: City, watch: Watch, path: str = "/", user: str = "commander", **more: Any
-) -> Iterator[Page]:  # fmt: skip
-    """A page reached through the sign-in form."""
-    context = browser.new_context(
-        **({"viewport": {"width": 1440, "height": 900}, "locale": "zh-CN"} | more)
-    )
-    context.set_default_timeout(10_000)
-    page = context.new_page()
-    watch.on(page)
-    page.goto(city.url + path)
-    assert "/login" in page.url
-    page.fill("input[name=username]", user)
-    page.fill("input[name=password]", city.credentials[user]["password"])
-    page.click("button[type=submit]")
-    page.wait_for_selector("body[data-sequence]")
-    try:
-        yield page
-    finally:
-        context.close()  # its stream ends with it
 
 
 def district(page: Page, adcode: str) -> dict[str, str]:

@@ -9,14 +9,14 @@ from xml.sax.saxutils import quoteattr
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from api.app import create_app
 from api.deps import Configuration
 from data.accounts import first_run
 from data.database import owner_engine
 from tests.api.conftest import Credentials, served
-from tests.browser.test_real_map import CHROMIUM, EVIL, FLAGS
+from tests.browser.city import EVIL
 from tests.data.test_cot import position, several
 from tests.feeds import INSIDE, NANAN
 
@@ -45,18 +45,17 @@ def site(divided_database_url: str) -> Iterator[Site]:
 
 
 @pytest.fixture
-def page(site: Site) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="zh-CN")
-        page = context.new_page()
-        page.goto(f"{site.url}/login")
-        viewer = site.credentials["viewer"]
-        page.fill("input[name=username]", viewer["username"])
-        page.fill("input[name=password]", viewer["password"])
-        page.click("button[type=submit]")
-        yield page
-        browser.close()
+def page(site: Site, browser: Browser) -> Iterator[Page]:
+    """A viewer's map."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="zh-CN")
+    page = context.new_page()
+    page.goto(f"{site.url}/login")
+    viewer = site.credentials["viewer"]
+    page.fill("input[name=username]", viewer["username"])
+    page.fill("input[name=password]", viewer["password"])
+    page.click("button[type=submit]")
+    yield page
+    context.close()
 
 
 def test_teams_come_live_turn_hollow_and_can_be_hidden(site: Site, page: Page) -> None:
