@@ -162,7 +162,10 @@ def test_the_proxys_own_refusals_are_problems(tls: Block) -> None:
         problem = json.loads(body.strip("'"))
         assert problem["status"] == int(status)
         assert problem["type"].startswith("urn:yutu:problem:")
-        told |= dict.fromkeys(codes, int(status))
+        given = [code for code in codes if not code.startswith("=")]
+        # nginx answers the code it had, whatever the place returns, unless another is named
+        assert codes[len(given) :] == ([] if status in given else [f"={status}"])
+        told |= dict.fromkeys(given, int(status))
     assert told == {"400": 400, "408": 408, "413": 413, "429": 429, "502": 503, "504": 503}
 
 
