@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import zipfile
 import zlib
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from geo.errors import InvalidInput
+from geo.errors import InvalidInput, TooLarge
 
 PARTS: Final = (".shp", ".shx", ".dbf", ".prj", ".cpg")
 
@@ -40,6 +41,10 @@ def unpack_member(archive: zipfile.ZipFile, part: zipfile.ZipInfo, target: Path)
             shutil.copyfileobj(source, file)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise InvalidInput("the archive is damaged or incomplete") from error
+    except OSError as error:
+        if error.errno not in (errno.EFBIG, errno.ENOSPC):
+            raise
+        raise TooLarge("the archive unpacks to more than may be written here") from error
 
 
 def table_encoding(path: Path) -> str | None:
