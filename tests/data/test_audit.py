@@ -22,6 +22,7 @@ from data.audit_chain import Head, check_chain, head_of, row_sha256
 from data.audit_trail import TrailQuestion, trail
 from data.cluster import Cluster
 from data.database import app_engine, migrate, owner_engine, reading, writing
+from data.identities import Identity, end_sign_on, sign_on
 from data.incident_submission import store_incident
 from data.rulepacks import load_packs
 from data.verify import verify
@@ -385,6 +386,27 @@ def test_no_telephone_number_and_no_text_of_anyones_is_in_the_trail(
     assert "incident.submitted" in kept
     for canary in (TELEPHONE, SECRET, "王某", "138 1234", "argon2"):
         assert canary not in kept
+
+
+def test_people_of_the_identity_provider_are_recorded_as_they_come_change_and_go(
+    app: Engine,
+) -> None:
+    who = Identity("https://city.example", "subject-1", "Wang.Wu@city.example")
+    account = sign_on(app, who, "viewer", ["*"], ["*"])
+    assert account is not None
+    sign_on(app, who, "field", ["500103"], ["*"])
+    end_sign_on(app, who)
+    with app.connect() as connection:
+        rows = trail(connection, TrailQuestion(subject=f"account:{account.username}"))[::-1]
+    assert [(row["act"], row["outcome"]) for row in rows] == [
+        ("account.made", "done"),
+        ("sign_in", "done"),
+        ("account.changed", "done"),
+        ("sign_in", "done"),
+        ("sign_in", "refused"),
+    ]
+    assert {row["means"] for row in rows} == {"single sign-on"}
+    assert rows[2]["detail"] == {"role": "field", "districts": ["500103"], "operators": ["*"]}
 
 
 @pytest.mark.parametrize(

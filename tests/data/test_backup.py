@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
@@ -236,6 +237,14 @@ def test_a_damaged_or_foreign_backup_is_refused_and_leaves_nothing(
     for segment in (folder / "wal").iterdir():  # the base is whole by itself
         segment.unlink()
     assert restore(folder, target).sequence >= made.manifest["sequence"]
+    noted = folder / "base" / f"{made.name}.json"
+    said = json.loads(noted.read_text())
+    other = said | {"audit_head": said["audit_head"].replace("a", "b").replace("1", "2")}
+    noted.write_text(json.dumps(other))
+    with pytest.raises(Unavailable, match="does not hold its own head"):
+        restore(folder, short_folder / "headless")
+    assert not (short_folder / "headless").exists()
+    noted.write_text(json.dumps(said))
     blob = next(path for path in (folder / "files" / FOLDER).rglob("*") if path.is_file())
     blob.write_bytes(b"damaged")
     assert len(restore(folder, short_folder / "again").missing) == 1
@@ -296,6 +305,8 @@ def test_the_commands_of_the_docs_back_up_and_restore(
     made = run(app, ["db", "backup", folder])
     assert made.exit_code == 0, made.output
     assert "the log is kept in" in made.output
+    head = backups(Path(folder))[0].manifest["audit_head"]
+    assert head in made.output
     moment = datetime.now(UTC).isoformat()
     assert run(app, ["db", "backup", folder, "--files"]).exit_code == 0
     with psycopg.connect(place.cluster.url().replace("+psycopg", "", 1), autocommit=True) as one:
@@ -307,6 +318,13 @@ def test_the_commands_of_the_docs_back_up_and_restore(
     done = run(app, ["db", "restore", folder, "--until", moment])
     assert done.exit_code == 0, done.output
     assert "1 attachments" in done.output
+    whole = run(app, ["audit", "verify", "--head", head])
+    assert whole.exit_code == 0, whole.output
+    told = [json.loads(line) for line in run(app, ["audit", "list"]).output.splitlines()]
+    assert [row["act"] for row in told if row["act"].startswith("database.")] == [
+        "database.restored",
+        "database.backup",
+    ]
     assert (PathsSettings.load().cluster / "PG_VERSION").exists()
     again = run(app, ["db", "restore", folder])
     assert again.exit_code == 1
