@@ -96,7 +96,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_audit")),
     )
-    for column in ("act", "account"):
+    for column in ("at", "act", "account", "subject"):
         op.create_index(op.f(f"ix_audit_{column}"), "audit", [column])
     op.execute(CHAIN)
     op.execute(RIGHTS)
