@@ -5,7 +5,10 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -65,9 +68,13 @@ def owner(
 
 
 @pytest.fixture(scope="module")
-def server(owner: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("proxied")
+
+
+@pytest.fixture(scope="module")
+def server(owner: Engine, folder: Path) -> Iterator[str]:
     """`yutu serve` behind a proxy at PROXY; what uvicorn reads by itself says something else."""
-    folder = tmp_path_factory.mktemp("proxied")
     assert first_run(owner, folder / "credentials.json")
     told: dict[str, Any] = json.loads((folder / "credentials.json").read_text())
     os.environ["YUTU_TEST_PASSWORD"] = told["viewer"]["password"]
@@ -134,3 +141,24 @@ def test_https_is_believed_of_the_proxy_alone(server: str) -> None:
     assert "max-age" in believed.headers["strict-transport-security"]
     assert "; Secure" not in ignored.headers["set-cookie"]
     assert "strict-transport-security" not in ignored.headers
+
+
+def test_every_line_the_service_logs_is_one_json_object_with_time_and_level(
+    server: str, folder: Path
+) -> None:
+    with at(PROXY, server) as proxy:
+        secret = "yutu_" + "k" * 43
+        proxy.get(f"/v1/incidents?key={secret}", headers={"X-API-Key": secret})
+    deadline = time.monotonic() + 10
+    while '"status":401' not in (written := (folder / "log").read_text(encoding="utf-8")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    lines = [line for line in written.splitlines() if "Yutu serves" not in line]  # on stdout
+    assert len(lines) >= 5
+    for line in lines:
+        entry = json.loads(line)
+        assert entry["level"] in {"debug", "info", "warning", "error"}
+        assert datetime.fromisoformat(entry["timestamp"]).utcoffset() is not None
+        assert entry["event"]
+        assert entry["logger"]
+    assert secret not in written
