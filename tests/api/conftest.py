@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,16 +17,19 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from api.app import create_app
 from api.deps import Configuration
 from data.accounts import first_run
 from data.cluster import Cluster
 from data.database import owner_engine
+from tests.api.incident_rows import PATH
 from tests.conftest import drop_database
 
 Credentials = dict[str, dict[str, Any]]
+#: What an import of incidents may write to.
+IMPORTED = ("batch", "change", "incident", "incident_revision", "incident_conflict", "attachment")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +87,68 @@ def client(server: str) -> Iterator[httpx.Client]:
 def key(credentials: Credentials) -> Callable[[str], dict[str, str]]:
     """`key("viewer")` → the header with that account's API key."""
     return lambda name: {"X-API-Key": credentials[name]["api_key"]}
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where this process keeps its files in passing, to look whether anything stays."""
+    folder = tmp_path_factory.mktemp("scratch")
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    yield folder
+    tempfile.tempdir = before
+
+
+@pytest.fixture
+def count_rows(owner: Engine) -> Callable[[], dict[str, int]]:
+    """`count_rows()` → how many rows each table has that an import may write to."""
+
+    def counted() -> dict[str, int]:
+        with owner.connect() as connection:
+            return {
+                table: connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
+                for table in IMPORTED
+            }
+
+    return counted
+
+
+@pytest.fixture
+def post_incidents(
+    server: str, scratch: Path, key: Callable[[str], dict[str, str]]
+) -> Iterator[Callable[..., httpx.Response]]:
+    """`post_incidents(path or (name, bytes), "commander", partial=True, plan=…)` → the answer."""
+    with httpx.Client(base_url=server, timeout=60) as client:
+
+        def posted(
+            file: Path | tuple[str, bytes],
+            name: str = "commander",
+            headers: dict[str, str] | None = None,
+            said: dict[str, str] | None = None,
+            **query: Any,
+        ) -> httpx.Response:
+            given = (file.name, file.read_bytes()) if isinstance(file, Path) else file
+            answer = client.post(
+                PATH,
+                params={k: str(v).lower() for k, v in query.items()},
+                files={"file": given},
+                data=said or {},
+                headers={**key(name), "Accept-Language": "en", **(headers or {})},
+            )
+            return answer
+
+        yield posted
+        assert list(scratch.iterdir()) == [], "no folder stays behind"
+
+
+@pytest.fixture
+def post_afresh(
+    post_incidents: Callable[..., httpx.Response], owner: Engine
+) -> Callable[..., httpx.Response]:
+    """`post_incidents`, in a store without incidents."""
+    with owner.begin() as connection:
+        connection.execute(text("TRUNCATE incident, incident_conflict CASCADE"))
+    return post_incidents
 
 
 @contextmanager
