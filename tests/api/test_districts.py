@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
 import shapely
 from shapely.geometry import shape
 
-from data.cluster import Cluster
 from tests.api.conftest import assert_problem
-from tests.conftest import drop_database
 
 Key = Callable[[str], dict[str, str]]
 BEFORE = "2025-11-05T23:59:59+08:00"
 SINCE = "2025-11-06T00:00:00+08:00"
-
-
-@pytest.fixture(scope="module")
-def database_url(
-    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
-) -> Iterator[str]:
-    url = make_database(divided_template)
-    yield url
-    drop_database(cluster, url)
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,9 @@ WRI = Path(__file__).resolve().parents[3] / "shared" / "reference" / "wri_power_
 HERE = "A,106.553,29.553,12\nB,104.07,30.67,5\n"
 
 
-@pytest.fixture(scope="module")
-def loaded(database_url: str) -> str:
-    load_divisions(database_url)
-    return database_url
-
-
 @pytest.fixture(autouse=True)
-def _own_database(monkeypatch: pytest.MonkeyPatch, loaded: str) -> None:
-    monkeypatch.setenv("YUTU_DATABASE_URL", loaded)
+def _own_database(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
+    monkeypatch.setenv("YUTU_DATABASE_URL", database_url)
 
 
 def yutu(*words: str) -> Result:

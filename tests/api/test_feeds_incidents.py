@@ -11,16 +11,11 @@ import httpx
 import pytest
 
 from api.routes.incidents import EXAMPLE
-from tests.feeds import INSIDE, NANAN, SHAPINGBA, YUZHONG, ago, load_divisions
+from tests.feeds import INSIDE, NANAN, SHAPINGBA, YUZHONG, ago
 
 Key = Callable[[str], dict[str, str]]
 COMMS, POWER, SPECIAL = "communications-2024", "power-outage-2021", "special-equipment-2023"
 PHONE = "13800007777"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _districts(database_url: str) -> None:
-    load_divisions(database_url)
 
 
 def incident(**more: Any) -> dict[str, Any]:

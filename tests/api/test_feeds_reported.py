@@ -17,14 +17,13 @@ from api.routes.outages import EXAMPLE as OUTAGE_EXAMPLE
 from api.routes.returns import EXAMPLE as RETURN_EXAMPLE
 from data.accounts import create_account
 from data.database import app_engine
-from tests.feeds import INSIDE, NANAN, YUZHONG, ago, facility, load_divisions, load_facilities
+from tests.feeds import INSIDE, NANAN, YUZHONG, ago, facility, load_facilities
 
 Key = Callable[[str], dict[str, str]]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _inventory(database_url: str) -> None:
-    load_divisions(database_url)
     engine = app_engine(database_url)
     rows = [
         facility("S-1", *INSIDE[YUZHONG], load_kw=10),

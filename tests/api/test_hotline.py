@@ -15,15 +15,10 @@ from sqlalchemy import Engine, text
 
 from tests.api.conftest import assert_problem
 from tests.api.test_feeds_incidents import incident
-from tests.feeds import INSIDE, NANAN, ago, load_divisions
+from tests.feeds import INSIDE, NANAN, ago
 
 Key = Callable[[str], dict[str, str]]
 CALLER = "13711112222"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _districts(database_url: str) -> None:
-    load_divisions(database_url)
 
 
 def number() -> str:

@@ -9,14 +9,8 @@ import pytest
 
 from tests.api.conftest import assert_problem
 from tests.api.test_feeds_incidents import PHONE, incident, submit
-from tests.feeds import load_divisions
 
 Key = Callable[[str], dict[str, str]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _districts(database_url: str) -> None:
-    load_divisions(database_url)
 
 
 def posted(client: httpx.Client, headers: dict[str, str]) -> str:

@@ -59,8 +59,8 @@ def batch_of(rng: np.random.Generator, writer: int, number: int) -> list[dict[st
 
 
 @pytest.fixture
-def engine(divided_url: str) -> Any:
-    made = app_engine(divided_url, pool_size=16, acquire_timeout_s=30)
+def engine(divided_database_url: str) -> Any:
+    made = app_engine(divided_database_url, pool_size=16, acquire_timeout_s=30)
     yield made
     made.dispose()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,23 +11,20 @@ import pytest
 from sqlalchemy import Engine, text
 
 from data.counters import counters_at, counters_now, fold
-from data.database import app_engine, reading, sequence_at
+from data.database import reading, sequence_at
 from data.divisions import version_at, versions
 from data.facilities import COLUMNS, Imported, import_facilities, retire_facilities
 from data.status import ingest_status
 from geo.errors import InvalidInput
-from tests.feeds import CHENGDU, INSIDE, LIANGJIANG, NANAN, YUZHONG, ago, facility, load_divisions
+from tests.feeds import CHENGDU, INSIDE, LIANGJIANG, NANAN, YUZHONG, ago, facility
 
 IN_2020 = datetime(2020, 1, 1, tzinfo=UTC)
 IN_OLD_YUBEI = (106.62, 29.72)
 
 
 @pytest.fixture
-def engine(empty_database_url: str) -> Iterator[Engine]:
-    load_divisions(empty_database_url)
-    made = app_engine(empty_database_url)
-    yield made
-    made.dispose()
+def engine(divided: Engine) -> Engine:
+    return divided
 
 
 def bring(engine: Engine, *rows: dict[str, Any], **more: Any) -> Imported:

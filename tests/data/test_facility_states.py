@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from data import facility_states
-from data.database import app_engine, reading, set_scope
+from data.database import reading, set_scope
 from data.facilities_at import standing
 from data.facility_states import (
     FacilityStates,
@@ -24,15 +24,12 @@ from data.facility_states import (
 from data.situation import Moment
 from data.status import ingest_status
 from data.tables import STATES
-from tests.feeds import INSIDE, NANAN, facility, load_divisions, load_facilities
+from tests.feeds import INSIDE, NANAN, facility, load_facilities
 
 
 @pytest.fixture
-def engine(empty_database_url: str) -> Iterator[Engine]:
-    load_divisions(empty_database_url)
-    made = app_engine(empty_database_url)
-    yield made
-    made.dispose()
+def engine(divided: Engine) -> Engine:
+    return divided
 
 
 def report(engine: Engine, *events: tuple[str, str, str], operators: Sequence[str] = ("*",)) -> int:

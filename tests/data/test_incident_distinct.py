@@ -26,8 +26,8 @@ PACKS = load_packs()
 
 
 @pytest.fixture
-def engine(divided_url: str) -> Iterator[Engine]:
-    made = app_engine(divided_url)
+def engine(divided_database_url: str) -> Iterator[Engine]:
+    made = app_engine(divided_database_url)
     yield made
     made.dispose()
 

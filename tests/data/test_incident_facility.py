@@ -33,9 +33,9 @@ LIFT = {
 
 
 @pytest.fixture
-def engine(divided_url: str, tmp_path: Path) -> Iterator[Engine]:
+def engine(divided_database_url: str, tmp_path: Path) -> Iterator[Engine]:
     """With a lift in 南岸区, imported from a file under Chinese headers."""
-    made = app_engine(divided_url)
+    made = app_engine(divided_database_url)
     lon, lat = INSIDE[NANAN]
     path = tmp_path / "lifts.csv"
     path.write_text(

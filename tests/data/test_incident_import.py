@@ -66,8 +66,8 @@ def file_of(*bodies: dict[str, Any]) -> File:
 
 
 @pytest.fixture
-def engine(divided_url: str) -> Iterator[Engine]:
-    made = app_engine(divided_url, acquire_timeout_s=30)
+def engine(divided_database_url: str) -> Iterator[Engine]:
+    made = app_engine(divided_database_url, acquire_timeout_s=30)
     yield made
     made.dispose()
 
@@ -250,9 +250,9 @@ def test_a_photo_that_is_none_or_too_large_stores_nothing(engine: Engine, bring:
 
 @pytest.mark.parametrize(("count", "events"), [(3, 3), (150, 2)])
 def test_the_stream_tells_each_new_incident_or_each_district(
-    divided_url: str, engine: Engine, bring: Any, count: int, events: int
+    divided_database_url: str, engine: Engine, bring: Any, count: int, events: int
 ) -> None:
-    builder = Builder(engine, divided_url, PACKS, SituationSettings())
+    builder = Builder(engine, divided_database_url, PACKS, SituationSettings())
     builder.build_once()
     places = [list(INSIDE[YUZHONG]), list(INSIDE[SHAPINGBA])]
     bodies = [incident(position=places[n % 2]) for n in range(count)]
@@ -275,7 +275,7 @@ def test_the_stream_tells_each_new_incident_or_each_district(
 
 
 def test_files_sent_at_once_are_each_stored_once(
-    engine: Engine, bring: Any, divided_url: str
+    engine: Engine, bring: Any, divided_database_url: str
 ) -> None:
     kinds = ("elevator", "crane", "boiler")
     bodies = [incident(kind=kinds[n % 3]) for n in range(60)]
@@ -286,7 +286,7 @@ def test_files_sent_at_once_are_each_stored_once(
     assert sum(one.accepted for one in receipts) == 60
     assert sum(one.duplicates for one in receipts) == 300
     assert counted(engine, "incident") == counted(engine, "incident_revision") == 60
-    owner = owner_engine(divided_url)
+    owner = owner_engine(divided_database_url)
     report = verify(owner, deep=True)
     owner.dispose()
     assert report.clean, "\n".join(report.lines())

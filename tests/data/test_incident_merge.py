@@ -30,16 +30,14 @@ from tests.feeds import (
     VIEWER,
     YUZHONG,
     ago,
-    load_divisions,
 )
 
 HALF = Account("half", "commander", (YUZHONG,))
 
 
 @pytest.fixture(scope="module")
-def engine(database_url: str) -> Any:
-    made = app_engine(database_url, acquire_timeout_s=30)
-    load_divisions(database_url)
+def engine(shared_divided_url: str) -> Any:
+    made = app_engine(shared_divided_url, acquire_timeout_s=30)
     yield made
     made.dispose()
 
@@ -309,7 +307,7 @@ def test_merges_and_edits_at_once_lose_nothing(engine: Engine) -> None:
 
 
 def test_the_database_itself_refuses_a_duplicate_of_itself(
-    engine: Engine, database_url: str
+    engine: Engine, shared_divided_url: str
 ) -> None:
     key = new(engine)
     with engine.connect() as connection:

@@ -24,7 +24,6 @@ from tests.feeds import (
     YUZHONG,
     ago,
     facility,
-    load_divisions,
     load_facilities,
 )
 from tests.geo.border_places import border_places
@@ -33,9 +32,8 @@ PACKS = load_packs()
 
 
 @pytest.fixture(scope="module")
-def engine(database_url: str) -> Any:
-    made = app_engine(database_url, acquire_timeout_s=30)
-    load_divisions(database_url)
+def engine(shared_divided_url: str) -> Any:
+    made = app_engine(shared_divided_url, acquire_timeout_s=30)
     lift = facility("LIFT-1", *INSIDE[NANAN], kind="special_equipment", rescue_code="500123")
     load_facilities(made, [lift])
     yield made

@@ -38,7 +38,6 @@ from tests.feeds import (
     YUZHONG,
     ago,
     facility,
-    load_divisions,
     load_facilities,
 )
 
@@ -47,9 +46,8 @@ SPECIAL = "special-equipment-2023"
 
 
 @pytest.fixture(scope="module")
-def engine(database_url: str) -> Any:
-    made = app_engine(database_url, acquire_timeout_s=30)
-    load_divisions(database_url)
+def engine(shared_divided_url: str) -> Any:
+    made = app_engine(shared_divided_url, acquire_timeout_s=30)
     load_facilities(made, [facility("LIFT-1", *INSIDE[NANAN], kind="special_equipment")])
     yield made
     made.dispose()

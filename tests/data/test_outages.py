@@ -27,16 +27,14 @@ from tests.feeds import (
     YUZHONG,
     ago,
     facility,
-    load_divisions,
     load_facilities,
 )
 from tests.geometries import INVALID, NOT_A_PLACE
 
 
 @pytest.fixture(scope="module")
-def engine(database_url: str) -> Any:
-    made = app_engine(database_url)
-    load_divisions(database_url)
+def engine(shared_divided_url: str) -> Any:
+    made = app_engine(shared_divided_url)
     load_facilities(
         made,
         [

@@ -24,15 +24,13 @@ from tests.feeds import (
     YUZHONG,
     ago,
     facility,
-    load_divisions,
     load_facilities,
 )
 
 
 @pytest.fixture(scope="module")
-def engine(database_url: str) -> Any:
-    made = app_engine(database_url)
-    load_divisions(database_url)
+def engine(shared_divided_url: str) -> Any:
+    made = app_engine(shared_divided_url)
     load_facilities(
         made, [facility("B1", *INSIDE[YUZHONG], kind="base_station", operator="mobile")]
     )

@@ -359,7 +359,7 @@ def keep(engine: Engine, account: Account, name: str, *changes: Any, shared: boo
 
 
 def test_kept_scenarios_are_listed_shared_and_retired_and_change_nothing(
-    city: Engine, divided_url: str, owners: dict[str, Account]
+    city: Engine, divided_database_url: str, owners: dict[str, Account]
 ) -> None:
     before = real(city)
     mine, other = owners["planner"], owners["other"]
@@ -382,7 +382,7 @@ def test_kept_scenarios_are_listed_shared_and_retired_and_change_nothing(
     assert list_scenarios(city, mine) == []
     assert keep(city, mine, "two districts", {**TWO, "adcodes": [YUZHONG]}).status == "created"
     assert real(city) == before
-    builder = Builder(city, divided_url, PACKS, SETTINGS)
+    builder = Builder(city, divided_database_url, PACKS, SETTINGS)
     assert builder.build_once() == before[2][0]
     assert builder.build_once() is None
 

@@ -16,7 +16,6 @@ from tests.feeds import (
     SHAPINGBA,
     YUZHONG,
     facility,
-    load_divisions,
     load_facilities,
 )
 
@@ -24,16 +23,15 @@ MANY = 6000
 
 
 @pytest.fixture(scope="module")
-def owner(database_url: str) -> Iterator[Engine]:
-    load_divisions(database_url)
-    engine = owner_engine(database_url)
+def owner(shared_divided_url: str) -> Iterator[Engine]:
+    engine = owner_engine(shared_divided_url)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture(scope="module")
-def app(database_url: str, owner: Engine) -> Iterator[Engine]:
-    engine = app_engine(database_url)
+def app(shared_divided_url: str, owner: Engine) -> Iterator[Engine]:
+    engine = app_engine(shared_divided_url)
     rows = [
         facility(f"F{i}", lon + (i % 80) * 1e-4, lat + (i // 80) * 1e-4, kind="base_station")
         for i in range(MANY // 3)
@@ -52,10 +50,10 @@ def app(database_url: str, owner: Engine) -> Iterator[Engine]:
     engine.dispose()
 
 
-def test_the_migrations_give_exactly_the_tables_of_the_code(database_url: str) -> None:
-    command.check(alembic_config(database_url))  # raises when they differ
-    migrate(database_url)  # a second time changes nothing
-    command.check(alembic_config(database_url))
+def test_the_migrations_give_exactly_the_tables_of_the_code(shared_divided_url: str) -> None:
+    command.check(alembic_config(shared_divided_url))  # raises when they differ
+    migrate(shared_divided_url)  # a second time changes nothing
+    command.check(alembic_config(shared_divided_url))
 
 
 IMPOSSIBLE_POINTS = [
