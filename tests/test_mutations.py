@@ -213,6 +213,28 @@ MUTATIONS = [
         "tests/api/test_sign_on.py::test_a_token_that_does_not_hold_lets_nobody_in",
     ),
     Mutation(
+        "the one proxy that is believed",
+        "api/serving.py",
+        "        forwarded_allow_ips=configuration.server.proxies,",
+        "        #",
+        "tests/api/test_trusted_proxy.py::test_nobody_else_can_say_who_is_calling",
+    ),
+    Mutation(
+        "the look at the newest backup before older ones go",
+        "data/backup_keep.py",
+        "    check_base(found[-1])\n",
+        "",
+        "tests/data/test_backup_keep.py"
+        "::test_older_backups_go_and_what_is_left_restores_to_any_moment_since",
+    ),
+    Mutation(
+        "the keys of before, carried over by a migration",
+        "data/migrations/versions/0009_access.py",
+        "    op.execute(KEYS)\n",
+        "",
+        "tests/data/test_migrations.py::test_the_api_serves_a_database_of_the_first_schema",
+    ),
+    Mutation(
         "the reporter's number, hidden",
         "data/incidents.py",
         "if account.role in READS_REPORTERS or row.account == account.username:",
