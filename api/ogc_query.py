@@ -22,6 +22,12 @@ from geo.errors import Fault, InvalidInput
 LIMIT_MAX = 5_000
 OFFSET_MAX = 100_000_000
 FILTER_CHARACTERS_MAX = 200_000
+#: The parser of CQL2 text tries each open bracket twice, so 24 of them hold a process for minutes,
+#: and it goes down into chains until the stack ends: both are counted before it sees the text.
+FILTER_BRACKETS_MAX = 10
+FILTER_NEGATIONS_MAX = 100
+FILTER_OPERATORS_MAX = 2_000
+OPERATOR = re.compile(r"[-+*/^%|]|and|or|div", re.IGNORECASE)
 ZOOM_MAX = 24
 CRS84 = {
     "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
@@ -164,6 +170,8 @@ def _datetime(value: str) -> None:
 def _filter(value: str) -> None:
     if len(value) > FILTER_CHARACTERS_MAX:
         raise ValueError("is too long")
+    if not value.lstrip().startswith("{"):  # JSON's own parser has a limit
+        _check_depth(value)
     try:
         parsed = Expr(value).to_json()
     except BaseException as error:  # a panic of the parser is no Exception
@@ -172,7 +180,25 @@ def _filter(value: str) -> None:
         raise ValueError("is not CQL2 text or JSON") from None
     if not isinstance(parsed, dict | bool):
         raise ValueError("is not a condition")
-    if len(orjson.dumps(parsed)) > FILTER_CHARACTERS_MAX:
+    try:
+        written = orjson.dumps(parsed)
+    except TypeError:  # deeper than is ever written
+        raise ValueError("is nested too deeply") from None
+    if len(written) > FILTER_CHARACTERS_MAX:
+        raise ValueError("is too long")
+
+
+def _check_depth(text: str) -> None:
+    """Raises ValueError for what the parser would not survive. Quotes are not looked at, lest they
+    be read in another way than the parser does."""
+    depth = 0
+    for one in text:
+        depth = max(depth + (one in "([{") - (one in ")]}"), 0)
+        if depth > FILTER_BRACKETS_MAX:
+            raise ValueError("is nested too deeply")
+    if text.lower().count("not") > FILTER_NEGATIONS_MAX:
+        raise ValueError("is nested too deeply")
+    if sum(1 for _ in OPERATOR.finditer(text)) > FILTER_OPERATORS_MAX:
         raise ValueError("is too long")
 
 

@@ -199,7 +199,7 @@ def tokens(torture: Torture) -> None:
     figures.check(control.status_code == 200, "the control, a good token, is refused")
     forged = {name: make(secret) for name, make in ATTACKS.items()}
     forged |= {
-        f"kid {kid}": jwt.encode(claims(), "", "HS256", headers={"kid": kid})
+        f"kid {kid}": jwt.encode(claims(), "\0", "HS256", headers={"kid": kid})
         for kid in ("/dev/null", "../../etc/passwd", "' UNION SELECT '", "http://127.0.0.1/k")
     }
     public = unsigned({"alg": "RS256", "typ": "JWT"}, claims())

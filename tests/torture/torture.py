@@ -84,7 +84,9 @@ class Torture:
 
     def folder(self) -> Path:
         """For files in passing, gone when the row is over."""
-        return Path(self._row.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
+        made = Path(self._row.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
+        made.chmod(0o755)  # PostgreSQL's user passes through
+        return made
 
     def keep(self, site: Site) -> None:
         """Use this one as the site of rows that break nothing."""

@@ -195,7 +195,14 @@ def _children(pid: int) -> list[int]:
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             found += [int(one) for one in (task / "children").read_text().split()]
-    return found
+    return [one for one in found if _parses(one)]
+
+
+def _parses(pid: int) -> bool:
+    """Whether it is a parsing child, and no longer the worker's copy that becomes one."""
+    with contextlib.suppress(OSError):
+        return b"data.sandbox" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 def _resident_mib(pid: int) -> float:
