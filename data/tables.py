@@ -228,7 +228,8 @@ facility = Table(
     *_facility_columns(past=False),
     Column("retired_at", TIME),
     *_facility_checks(),
-    UniqueConstraint("facility_id"),
+    # with what a batch of events asks of each facility, so that the index alone answers
+    UniqueConstraint("facility_id", postgresql_include=["pk", "operator", "kind", "adcode"]),
     Index("ix_facility_geom", "geom", postgresql_using="gist"),
     Index(None, "adcode", "kind"),
     Index(
