@@ -60,7 +60,12 @@ async def ready(request: Request) -> Response:
     return json_answer({"status": "ready"})
 
 
-@router.get("/metrics", summary="Metrics in Prometheus' text format")
+@router.get(
+    "/metrics",
+    summary="Metrics in Prometheus' text format",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def metrics(request: Request) -> Response:
     """Answered also while the database is not, outside the pool of threads it may have filled."""
     services = services_of(request)

@@ -52,7 +52,7 @@ def privacy(torture: Torture) -> None:
             seen += found
             figures.check(
                 not found,
-                f"an error tells it: {answer.request.method} {answer.request.url.path[:60]}",
+                f"an error tells it: {answer.request.method} {answer.request.url.path[:60]} {answer.text[:200]}",
             )
     logs = 0
     for log in (site.log, site.cluster.log_file):

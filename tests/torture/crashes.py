@@ -15,6 +15,7 @@ from tests.torture.site import Site
 from tests.torture.torture import Torture, row
 
 KILLS = 51
+LASTS_S_MAX = 720.0  # where a start takes a minute, fewer kills, and the line says how many
 CONTROL_KILLS = 6
 #: Nothing of what was acknowledged reaches the disk for ten seconds unless a buffer fills up.
 CAREFREE = {"synchronous_commit": "off", "wal_writer_delay": "10s", "wal_buffers": "64MB"} | {
@@ -25,39 +26,42 @@ TEST_ESCAPE = {"YUTU_ALLOW_UNSAFE": "1", "PYTEST_CURRENT_TEST": "torture"}
 
 @row("kill-api", "kill -9 of the API: 16 writers, a ledger of acknowledged ids")
 def kill_api(torture: Torture) -> None:
-    site, kills = torture.own_site(), torture.count(KILLS, 3)
-    rng = torture.rng
+    site, wanted, kills = torture.own_site(), torture.count(KILLS, 3), 0
+    rng, ends_at = torture.rng, time.monotonic() + torture.seconds(LASTS_S_MAX, 60)
     with Ledger(site, torture.seed) as ledger:
-        for number in range(kills):
-            if not ledger.grows():
+        for number in range(wanted):
+            if time.monotonic() > ends_at or not ledger.grows():
                 break
+            kills += 1
             time.sleep(float(rng.uniform(0, 0.6)))
             if number % 6 == 5:
                 site.kill_server()
             else:
                 site.kill_worker()
         ledger.grows()
-    _compare(torture, site, ledger, kills)
+    _compare(torture, site, ledger, f"{kills} of {wanted}")
 
 
 @row("kill-postgres", "kill -9 of PostgreSQL: the same ledger")
 def kill_postgres(torture: Torture) -> None:
-    site, kills = torture.own_site(), torture.count(KILLS, 3)
-    rng, ended = torture.rng, threading.Event()
+    site, wanted, kills = torture.own_site(), torture.count(KILLS, 3), 0
+    rng, ends_at = torture.rng, time.monotonic() + torture.seconds(LASTS_S_MAX, 60)
+    ended = threading.Event()
     watch = threading.Thread(target=site.cluster.watch, args=(ended, 0.1), daemon=True)
     watch.start()
     try:
         with Ledger(site, torture.seed) as ledger:
-            for number in range(kills):
-                if not ledger.grows():
+            for number in range(wanted):
+                if time.monotonic() > ends_at or not ledger.grows():
                     break
+                kills += 1
                 time.sleep(float(rng.uniform(0, 0.6)))
                 _kill_database(site, one_backend=number % 3 == 2)
             ledger.grows()
     finally:
         ended.set()
         watch.join(60)
-    _compare(torture, site, ledger, kills)
+    _compare(torture, site, ledger, f"{kills} of {wanted}")
 
 
 @row(
@@ -101,12 +105,11 @@ def _kill_database(site: Site, one_backend: bool = False) -> None:
         site.signal_database(signal.SIGKILL)
 
 
-def _compare(torture: Torture, site: Site, ledger: Ledger, kills: int) -> None:
+def _compare(torture: Torture, site: Site, ledger: Ledger, kills: str) -> None:
     """After one more start of everything: acknowledged = stored, nothing twice, all verifies."""
     figures = torture.figures
     site.wait_for(lambda: site.http.get("/ready").status_code == 200, 60)
-    site.server.kill()
-    site.killed |= set(site.server.workers()) | site.workers
+    site.stop_server()
     site.owner.dispose()
     site.cluster.stop()
     site.cluster.start()

@@ -92,8 +92,7 @@ def _fill_up(torture: Torture, disk: Path, reserve_mib: int) -> None:
 
 def _compare(torture: Torture, site: Site, acknowledged: set[str], exact: bool) -> None:
     """After a restart of PostgreSQL."""
-    site.server.kill()
-    site.killed |= set(site.server.workers()) | site.workers
+    site.stop_server()
     site.owner.dispose()
     site.cluster.stop()
     site.cluster.start()

@@ -30,7 +30,7 @@ from tests.data.stored import bring, inventory
 from tests.torture.figures import Figures
 
 FACILITIES = 2_000
-SMALL = {"shared_buffers": "128MB", "max_connections": "100"}
+SMALL = {"shared_buffers": "128MB"}
 PREFIX = "yutu-torture-"
 WATCH_S = 0.1
 STARTS_WITHIN_S = 240.0  # imports alone take a minute where eight others compute
@@ -71,6 +71,7 @@ class Site:
         self.killed: set[int] = set()
         self.deaths = 0
         self.workers: set[int] = set()
+        self._counts = True
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._watch_workers, daemon=True)
 
@@ -220,10 +221,15 @@ class Site:
 
     def kill_server(self) -> None:
         """All at once, and started again."""
-        self.killed |= set(self.server.workers())
-        self.server.kill()
-        self.killed |= set(self.server.workers()) | self.workers
+        self.stop_server()
         self.server.start()
+        self._counts = True
+
+    def stop_server(self) -> None:
+        """SIGKILL to all of it; no death of these counts."""
+        self._counts = False
+        self.server.kill()
+        self.workers = set()
 
     def wait_for(self, true: Any, within_s: float) -> float:
         """Seconds until it was true; a violation when it never was."""
@@ -237,12 +243,15 @@ class Site:
         return within_s
 
     def _watch_workers(self) -> None:
+        """Count workers that are gone and that nobody here killed."""
         while not self._ended.wait(WATCH_S):
-            now = {pid for pid in self.server.workers() if _serves(pid)}
-            gone = self.workers - now - self.killed
+            before, now = self.workers, {pid for pid in self.server.workers() if _serves(pid)}
+            gone = {pid for pid in before - now - self.killed if not Path(f"/proc/{pid}").exists()}
+            if not self._counts:
+                continue
             self.deaths += len(gone)
             self.killed |= gone
-            self.workers = now
+            self.workers = now | (before - self.killed)
 
 
 def _serves(pid: int) -> bool:
