@@ -126,7 +126,8 @@ def move_back(owner: Engine, by: timedelta, title: str, target: datetime) -> Non
                 " JOIN information_schema.tables t USING (table_schema, table_name)"
                 " WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE'"
                 " AND c.data_type = 'timestamp with time zone' AND c.table_name NOT LIKE 'status_log_%'"
-                " AND c.table_name NOT IN ('division_version', 'district', 'unit', 'retired_month')"
+                " AND c.table_name NOT IN ('division_version', 'district', 'unit', 'retired_month',"
+                " 'audit')"  # it would tell
             )
         ).all()
         for table, column in columns:
