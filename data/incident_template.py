@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from datetime import UTC, datetime
 from typing import Final
-
-import openpyxl
 
 from data.readers.cell_values import folded
 from data.readers.incident_columns import KIND_FACT, names
 from data.rulepacks import RulePacks
+from data.template_file import csv_file, xlsx_file
 from geo.errors import Fault, InvalidInput
 from geo.facts import Fact
 from geo.grade import RulePack
@@ -50,30 +47,17 @@ _FACTS: Final = {
 
 
 def incident_template_csv(packs: RulePacks, plan: str | None, lang: str = "zh") -> bytes:
-    """The template as CSV, UTF-8 with the mark by which Excel knows it; `lang` en or zh.
+    """The template as CSV; `lang` en or zh.
 
     `plan` by its id or a name of it; None: the columns of every plan, and an example of the first
     that grades each incident by itself. Raises InvalidInput for a plan that does not exist.
     """
-    sink = io.StringIO(newline="")
-    csv.writer(sink, lineterminator="\r\n").writerows(_rows(packs, plan, lang))
-    return sink.getvalue().encode("utf-8-sig")
+    return csv_file(_rows(packs, plan, lang))
 
 
 def incident_template_xlsx(packs: RulePacks, plan: str | None, lang: str = "zh") -> bytes:
-    """The template as a workbook; every cell is text, so that ids keep their zeros."""
-    book = openpyxl.Workbook()
-    sheet = book.active
-    sheet.title = "事件" if lang == "zh" else "incidents"
-    for row in _rows(packs, plan, lang):
-        sheet.append([cell or None for cell in row])
-    for column in sheet.iter_cols(max_row=1000):
-        for cell in column:
-            cell.number_format = "@"
-    sheet.freeze_panes = "A2"
-    sink = io.BytesIO()
-    book.save(sink)
-    return sink.getvalue()
+    """The template as a workbook."""
+    return xlsx_file("事件" if lang == "zh" else "incidents", _rows(packs, plan, lang))
 
 
 def _rows(packs: RulePacks, plan: str | None, lang: str) -> list[list[str]]:

@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from sqlalchemy import Engine
+
 from data.cluster import Cluster
+from data.database import owner_engine
+from data.schema_version import has_newest_schema
 from data.settings import DatabaseSettings, PathsSettings
+from geo.errors import Unavailable
 
 NAME = "yutu"
 
@@ -43,6 +48,20 @@ def database() -> Iterator[str]:
             if watcher.is_alive():
                 watcher.join()
             cluster.stop()
+
+
+@contextmanager
+def newest_database() -> Iterator[tuple[str, Engine]]:
+    """The owner's URL and engine. Raises Unavailable also for a schema that is not the newest."""
+    with database() as url:
+        engine = owner_engine(url)
+        try:
+            with engine.connect() as connection:
+                if not has_newest_schema(connection):
+                    raise Unavailable("the schema is not the newest; run yutu db migrate")
+            yield url, engine
+        finally:
+            engine.dispose()
 
 
 @contextmanager

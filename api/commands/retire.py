@@ -7,13 +7,10 @@ from typing import Annotated
 
 import typer
 
-from api.commands.private_database import database
-from data.database import owner_engine
+from api.commands.private_database import newest_database
 from data.log_retirement import retire_before
 from data.rulepacks import load_packs
-from data.schema_version import has_newest_schema
 from data.situation import supply_kinds
-from geo.errors import Unavailable
 
 
 def retire_command(
@@ -28,12 +25,7 @@ def retire_command(
     about. Back up afterwards: yutu db backup FOLDER takes the files along.
     """
     kinds = supply_kinds(load_packs().in_force(datetime.now(UTC)))
-    with database() as url:
-        engine = owner_engine(url)
-        with engine.connect() as connection:
-            if not has_newest_schema(connection):
-                raise Unavailable("the schema is not the newest; run yutu db migrate")
-        engine.dispose()
+    with newest_database() as (url, _):
         done = retire_before(url, before.date(), kinds)
     for one in done:
         typer.echo(

@@ -6,11 +6,8 @@ from typing import Annotated
 
 import typer
 
-from api.commands.private_database import database
-from data.database import owner_engine
-from data.schema_version import has_newest_schema
+from api.commands.private_database import newest_database
 from data.verify import verify
-from geo.errors import Unavailable
 
 
 def verify_command(
@@ -23,15 +20,8 @@ def verify_command(
 
     Changes nothing and holds nobody up. Ends with 1, naming what differs, if anything does.
     """
-    with database() as url:
-        engine = owner_engine(url)
-        try:
-            with engine.connect() as connection:
-                if not has_newest_schema(connection):
-                    raise Unavailable("the schema is not the newest; run yutu db migrate")
-            report = verify(engine, deep=deep)
-        finally:
-            engine.dispose()
+    with newest_database() as (_, engine):
+        report = verify(engine, deep=deep)
     for line in report.lines():
         typer.echo(line)
     if not report.clean:
