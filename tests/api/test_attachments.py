@@ -13,15 +13,10 @@ from PIL import Image
 
 from api.routes.incidents import EXAMPLE
 from tests.api.conftest import assert_problem
-from tests.feeds import ago, load_divisions
+from tests.feeds import ago
 
 Key = Callable[[str], dict[str, str]]
 SCRIPT = b"<script>alert(1)</script>"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _districts(database_url: str) -> None:
-    load_divisions(database_url)
 
 
 @pytest.fixture

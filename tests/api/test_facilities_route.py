@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,13 @@ import openpyxl
 import pytest
 from sqlalchemy import Engine, text
 
-from data.cluster import Cluster
 from tests.api.conftest import assert_problem
-from tests.conftest import drop_database
 from tests.feeds import CHENGDU, INSIDE, NANAN, SHAPINGBA, YUZHONG
 
 Key = Callable[[str], dict[str, str]]
 URL = "/v1/facilities/import"
 GOOD = [("F1", *INSIDE[YUZHONG], 10), ("F2", *INSIDE[NANAN], 20), ("F3", *CHENGDU, 30)]
 HEADER = ("facility_id", "lon", "lat", "load_kw")
-
-
-@pytest.fixture(scope="module")
-def database_url(
-    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
-) -> Iterator[str]:
-    url = make_database(divided_template)
-    yield url
-    drop_database(cluster, url)
 
 
 Rows = list[tuple[Any, ...]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -25,27 +25,16 @@ from api.messages import (
     told,
 )
 from api.problems import answer_error
-from data.cluster import Cluster
 from data.readers.tabular import read_table
 from data.rulepacks import load_packs
 from geo.errors import Fault, InvalidInput
 from geo.position import read_position
 from tests.api.conftest import assert_problem
-from tests.conftest import drop_database
 from tests.feeds import INSIDE, NANAN, YUZHONG
 from tests.source_messages import CHINESE, messages, untold
 
 Key = Callable[[str], dict[str, str]]
 PLACE = re.compile(r"\{\d(?:!t)?\}")
-
-
-@pytest.fixture(scope="module")
-def database_url(
-    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
-) -> Iterator[str]:
-    url = make_database(divided_template)
-    yield url
-    drop_database(cluster, url)
 
 
 # --- the catalogue --------------------------------------------------------------------------------

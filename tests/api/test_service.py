@@ -17,9 +17,7 @@ from sqlalchemy import Engine, text
 from api import logs
 from api.policy import OPEN, POLICY
 from api.routes.static import files, missing
-from data.cluster import Cluster
 from tests.api.conftest import Credentials, assert_problem
-from tests.conftest import drop_database
 
 Key = Callable[[str], dict[str, str]]
 PHONES = ["13800138000", "+86 138 0013 8000", "138-0013-8000", "023-63211234"]
@@ -39,16 +37,6 @@ def log_lines() -> Iterator[io.StringIO]:
     structlog.configure(**usual)
     root.handlers = before
     root.setLevel(level)
-
-
-@pytest.fixture(scope="module")
-def database_url(
-    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
-) -> Iterator[str]:
-    """With districts: without any there is no situation, and the process is not ready."""
-    url = make_database(divided_template)
-    yield url
-    drop_database(cluster, url)
 
 
 @pytest.fixture(scope="module", autouse=True)

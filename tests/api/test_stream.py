@@ -22,24 +22,13 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from api.situations import QUEUE_EVENTS, Situations
-from data.cluster import Cluster
 from tests.api.conftest import Credentials, assert_problem, served
 from tests.api.test_cli import free_port, running
-from tests.conftest import drop_database
 from tests.feeds import INSIDE, SHAPINGBA, YUZHONG, ago
 
 Key = Callable[[str], dict[str, str]]
 URL = "/v1/situation/stream"
 SPECIAL = "special-equipment-2023"
-
-
-@pytest.fixture(scope="module")
-def database_url(
-    cluster: Cluster, make_database: Callable[[str | None], str], divided_template: str
-) -> Iterator[str]:
-    url = make_database(divided_template)
-    yield url
-    drop_database(cluster, url)
 
 
 class Stream:

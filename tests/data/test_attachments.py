@@ -35,7 +35,6 @@ from tests.feeds import (
     VIEWER,
     YUZHONG,
     ago,
-    load_divisions,
 )
 
 
@@ -148,9 +147,8 @@ def test_a_cut_or_disguised_picture_is_refused(tmp_path: Path, kind: str) -> Non
 
 
 @pytest.fixture(scope="module")
-def app(database_url: str) -> Iterator[Engine]:
-    load_divisions(database_url)
-    engine = app_engine(database_url)
+def app(shared_divided_url: str) -> Iterator[Engine]:
+    engine = app_engine(shared_divided_url)
     yield engine
     engine.dispose()
 

@@ -22,7 +22,7 @@ from data.settings import DatabaseSettings, DemoSettings, SituationSettings
 from data.situation import situation_now
 from geo.errors import Conflict, InvalidInput, Unavailable
 from tests.demo_levels import PLANS, changes, expected
-from tests.feeds import INSIDE, YUZHONG, facility, load_divisions, load_facilities
+from tests.feeds import INSIDE, YUZHONG, facility, load_facilities
 
 
 class Killed(Exception):
@@ -35,9 +35,8 @@ def packs() -> RulePacks:
 
 
 @pytest.fixture
-def engine(empty_database_url: str) -> Iterator[Engine]:
-    load_divisions(empty_database_url)
-    made = app_engine(empty_database_url, pool_size=4)
+def engine(divided_database_url: str) -> Iterator[Engine]:
+    made = app_engine(divided_database_url, pool_size=4)
     yield made
     made.dispose()
 

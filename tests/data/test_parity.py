@@ -35,7 +35,7 @@ from geo.assign import DistrictLocator
 from geo.coverage import AreaShare, exact_area_share, service_cells
 from geo.power import Supply
 from geo.split import split_by_weights
-from tests.feeds import INSIDE, NANAN, YUZHONG, ago, load_divisions
+from tests.feeds import INSIDE, NANAN, YUZHONG, ago
 
 FACILITIES = 20_000
 MEASURES = ("total", "down", "degraded", "unknown")
@@ -58,9 +58,8 @@ def box(west: float, south: float, east: float, north: float) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def engine(database_url: str) -> Iterator[Engine]:
-    load_divisions(database_url)
-    made = app_engine(database_url)
+def engine(shared_divided_url: str) -> Iterator[Engine]:
+    made = app_engine(shared_divided_url)
     load_demo(made, FACILITIES, seed=7)
     send_statuses(made)
     send_outages(made)

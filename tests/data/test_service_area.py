@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 
 import data.coverage_store as coverage_store
 from data.builder import Builder
-from data.database import app_engine, reading, sequence_at
+from data.database import reading, sequence_at
 from data.divisions import districts_frame, version_at
 from data.facilities import COLUMNS, import_facilities, retire_facilities
 from data.outages import open_outages, store_outage
@@ -38,7 +38,6 @@ from tests.feeds import (
     YUZHONG,
     ago,
     facility,
-    load_divisions,
     load_facilities,
 )
 
@@ -55,11 +54,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def engine(empty_database_url: str) -> Iterator[Engine]:
-    load_divisions(empty_database_url)
-    made = app_engine(empty_database_url)
-    yield made
-    made.dispose()
+def engine(divided: Engine) -> Engine:
+    return divided
 
 
 Areas = Callable[..., ServiceAreas]
@@ -272,12 +268,12 @@ def test_of_no_facilities_there_is_no_share_but_a_reported_area_is_one(
 
 
 def test_a_situation_is_built_at_once_and_again_with_shares_when_the_grid_is_ready(
-    engine: Engine, areas: Areas, empty_database_url: str
+    engine: Engine, areas: Areas, divided_database_url: str
 ) -> None:
     load_facilities(engine, substations())
     report(engine, ("S-Y", "down", ago(minutes=5)))
     area = areas(kept_in=None)
-    builder = Builder(engine, empty_database_url, load_packs(), SUBSTATIONS, area)
+    builder = Builder(engine, divided_database_url, load_packs(), SUBSTATIONS, area)
     started = time.monotonic()
     first = builder.build_once()
     assert first is not None
