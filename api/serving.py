@@ -31,8 +31,8 @@ from geo.errors import Fault, Unavailable
 APPLICATION = "api.app:from_environment"
 GRACE_S = 5
 KEEP_ALIVE_S = 15
-#: A worker imports before it can answer its supervisor, for 25 s where the machine is five times too
-#: busy; killed then, it would never come up.
+#: A worker imports before it can answer its supervisor, for 25 s where the machine is five times
+#: too busy; killed then, it would never come up.
 HEALTHCHECK_S = 60
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 

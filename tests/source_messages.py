@@ -31,6 +31,7 @@ SILENT = (
     "api/serving.py",
     "data/api_keys.py",
     "data/backup.py",
+    "data/backup_keep.py",
     "data/cluster.py",
     "data/demo",
     "data/division_changes.py",
@@ -66,7 +67,7 @@ SINKS: dict[str, tuple[int, str]] = {
 CHINESE = re.compile("[\u4e00-\u9fff]")
 NO_TEXT = re.compile(r"[\0\s.,:;]*|[a-z_/]+")
 #: Functions whose texts are told where they are called.
-TOLD = ("reasons_not_ready", "overdue", "unbuilt", "_in_own_thread")
+TOLD = ("reasons_not_ready", "overdue", "unbuilt", "_reasons")
 HELD = "\0"  # where an f-string puts something in
 
 
