@@ -141,6 +141,7 @@ def hand_over_facility_file(
 ) -> dict[str, Any]:
     """The child's work: parts [row numbers, [cells of each column]], then what stands beside."""
     table = read_facility_file(Path(path), name, crs=crs)
+    faults = told_faults(few_faults(table.faults))
     frame = table.frame
     headers = [str(title) for title in frame.columns]
     sources = read_mapping(mapping, headers)
@@ -155,7 +156,7 @@ def hand_over_facility_file(
         "columns": [headers[i] for i in kept],
         "headers": headers,
         "crs": table.crs,
-        "faults": told_faults(few_faults(table.faults)),
+        "faults": faults,
         "lines": told_lines(table.lines),
     }
 
@@ -180,7 +181,7 @@ class _Gathered:
             numbers, columns = part
             rows = np.array(numbers, dtype=np.int64)
             cells = [pyarrow.array(one, pyarrow.large_string()) for one in columns]
-        except (TypeError, OverflowError, pyarrow.ArrowException):
+        except (TypeError, ValueError, OverflowError, pyarrow.ArrowException):
             raise TypeError("a part is row numbers and columns of text") from None
         self._columns = self._columns or [[] for _ in cells]
         self._rows += len(rows)

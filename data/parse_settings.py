@@ -17,6 +17,8 @@ INVENTORY_STEP_BYTES: Final = 20 << 20
 PACKED_TIMES: Final = 8
 #: … up to so many times in all, which is a file of 200 MiB.
 INVENTORY_TIMES_MAX: Final = 11.0
+#: What the libraries that read such files take before the file is opened.
+INVENTORY_LIBRARIES_MIB: Final = 240
 
 
 class ParseSettings(Settings):
@@ -54,7 +56,7 @@ class ParseSettings(Settings):
         return Limits(
             seconds=self.seconds * times,
             cpu_seconds=round(self.cpu_seconds * times),
-            memory_mib=round(self.memory_mib * times),
+            memory_mib=round(self.memory_mib * times) + INVENTORY_LIBRARIES_MIB,
             answer_mib=round(Limits.answer_mib * times),
             written_mib=round(Limits.written_mib * times),
             at_once=self.at_once,
