@@ -39,8 +39,13 @@ class Pulse:
         """Seconds of each answer."""
         if self._process is None:
             return []
-        told, _ = self._process.communicate("", timeout=60)
-        self._process = None
+        process, self._process = self._process, None
+        try:
+            told, _ = process.communicate("", timeout=60)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         return [float(one) for one in json.loads(told)]
 
 

@@ -122,11 +122,14 @@ class Torture:
             traceback.print_exc(file=sys.stderr)
             self.figures.violate(f"{type(error).__name__}: {error}")
         finally:
-            for pulse in self._pulses:
-                self.figures.health_s += pulse.end()
+            pulses, self._pulses = self._pulses, []
             self.figures.deaths += sum(site.deaths - before for site, before in self._sites)
-            self._pulses, self._sites = [], []
-            self._row.close()
+            self._sites = []
+            try:
+                self._row.close()
+            finally:
+                for pulse in pulses:
+                    self.figures.health_s += pulse.end()
         self.figures.factor = self.factor()
         self.figures.end()
         return self.figures
