@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -78,9 +79,10 @@ def server(owner: Engine, folder: Path) -> Iterator[str]:
     assert first_run(owner, folder / "credentials.json")
     told: dict[str, Any] = json.loads((folder / "credentials.json").read_text())
     os.environ["YUTU_TEST_PASSWORD"] = told["viewer"]["password"]
+    os.environ["YUTU_TEST_KEY"] = told["viewer"]["api_key"]
     one = Server(owner.url.render_as_string(hide_password=False), folder / "log")
     one._environment |= {
-        "YUTU_WORKERS": "1",
+        "YUTU_WORKERS": "2",
         "YUTU_TRUSTED_PROXIES": PROXY,
         "FORWARDED_ALLOW_IPS": "*",
     }
@@ -90,7 +92,7 @@ def server(owner: Engine, folder: Path) -> Iterator[str]:
         yield one.url
     finally:
         one.kill()
-        del os.environ["YUTU_TEST_PASSWORD"]
+        del os.environ["YUTU_TEST_PASSWORD"], os.environ["YUTU_TEST_KEY"]
 
 
 def at(address: str, url: str) -> httpx.Client:
@@ -162,3 +164,17 @@ def test_every_line_the_service_logs_is_one_json_object_with_time_and_level(
         assert entry["event"]
         assert entry["logger"]
     assert secret not in written
+
+
+def test_metrics_are_of_both_processes_whoever_answers(server: str) -> None:
+    key = {"X-API-Key": os.environ["YUTU_TEST_KEY"]}
+    deadline = time.monotonic() + 30
+    while True:  # until the second has come up too
+        shown = httpx.get(f"{server}/metrics", headers=key, timeout=30).text
+        most = re.search(r'^yutu_pool_most\{pool="requests"\} (\S+)$', shown, re.MULTILINE)
+        if most is not None and float(most[1]) == 30:
+            break
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.2)
+    assert "\nyutu_database_up 1.0\n" in shown
+    assert shown.count("# HELP yutu_requests_total ") == 1
