@@ -32,15 +32,9 @@ def kill_api(torture: Torture) -> None:
     site, wanted, kills = torture.own_site(), torture.count(KILLS, 3), 0
     rng, ends_at = torture.rng, time.monotonic() + torture.seconds(LASTS_S_MAX, 60)
     with Ledger(site, torture.seed) as ledger:
-        for number in range(wanted):
-            if time.monotonic() > ends_at or not ledger.grows():
-                break
-            kills += 1
+        while kills < wanted and time.monotonic() < ends_at and ledger.grows():
             time.sleep(float(rng.uniform(0, 0.6)))
-            if number % 6 == 5:
-                site.kill_server()
-            else:
-                site.kill_worker()
+            kills += site.kill_server() if kills % 6 == 5 else site.kill_worker()
         ledger.grows()
     _compare(torture, site, ledger, f"{kills} of {wanted}")
 
@@ -54,12 +48,9 @@ def kill_postgres(torture: Torture) -> None:
     watch.start()
     try:
         with Ledger(site, torture.seed) as ledger:
-            for number in range(wanted):
-                if time.monotonic() > ends_at or not ledger.grows():
-                    break
-                kills += 1
+            while kills < wanted and time.monotonic() < ends_at and ledger.grows():
                 time.sleep(float(rng.uniform(0, 0.6)))
-                _kill_database(site, one_backend=number % 3 == 2)
+                kills += _kill_database(site, one_backend=kills % 3 == 2)
             ledger.grows()
     finally:
         ended.set()
@@ -91,8 +82,9 @@ def kill_control(torture: Torture) -> None:
     torture.figures.check(lost > 0, "the ledger finds no loss where there must be some")
 
 
-def _kill_database(site: Site, one_backend: bool = False) -> None:
-    """SIGKILL to the postmaster and all it started, or to one backend, which makes it recover."""
+def _kill_database(site: Site, one_backend: bool = False) -> bool:
+    """SIGKILL to the postmaster and all it started, or to one backend, which makes it recover.
+    False when there was nothing to kill, since the kill before is not over."""
     if one_backend:
         pid = postmaster.pid(site.cluster.data_dir)
         children = Path(f"/proc/{pid}/task/{pid}/children")
@@ -104,8 +96,9 @@ def _kill_database(site: Site, one_backend: bool = False) -> None:
         for backend in backends[:1]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(backend, signal.SIGKILL)
-    else:
-        site.signal_database(signal.SIGKILL)
+                return True
+        return False
+    return site.cluster.is_ready() and site.signal_database(signal.SIGKILL) > 1
 
 
 def _compare(torture: Torture, site: Site, ledger: Ledger, kills: str) -> None:

@@ -212,18 +212,21 @@ class Site:
                 os.kill(one, number)
         return len(pids)
 
-    def kill_worker(self) -> None:
-        """SIGKILL to the oldest worker, which serves for certain."""
+    def kill_worker(self) -> bool:
+        """SIGKILL to the oldest worker, which serves if any does; False when there is none."""
         for pid in [one for one in self.server.workers() if _serves(one)][:1]:
             self.killed.add(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+                return True
+        return False
 
-    def kill_server(self) -> None:
-        """All at once, and started again."""
+    def kill_server(self) -> bool:
+        """All at once, and started again; True."""
         self.stop_server()
         self.server.start()
         self._counts = True
+        return True
 
     def stop_server(self) -> None:
         """SIGKILL to all of it; no death of these counts."""
