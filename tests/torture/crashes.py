@@ -71,10 +71,12 @@ def kill_control(torture: Torture) -> None:
             for _ in range(kills):
                 ledger.grows()
                 time.sleep(1.5)
-                _kill_database(site)
+                while not _kill_database(site):
+                    time.sleep(0.1)
     finally:
         ended.set()
         watch.join(60)
+    site.cluster.start()
     site.owner.dispose()
     lost = len(ledger.acknowledged - stored(site)[0])
     torture.figures.own |= {"kills": kills, "acknowledged": f"{len(ledger.acknowledged):,}"}
