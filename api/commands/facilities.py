@@ -15,7 +15,7 @@ from data.database import app_engine, reading
 from data.divisions import districts_frame, require_divisions, version_at
 from data.facilities import import_facilities
 from data.facility_columns import KINDS, template_csv, template_xlsx
-from data.facility_file import read_facility_file
+from data.facility_file import parse_facility_file
 from data.facility_rows import facility_rows, within_city
 from data.file_faults import faults_of, in_file
 from geo.assign import DistrictLocator
@@ -69,7 +69,7 @@ def facilities_command(
         raise InvalidInput([Fault("name a file, or --template KIND", None, "FILE")])
     columns = _mapping(mapping or [])
     with faults_of(file):
-        table = read_facility_file(file, file.name, crs=crs)
+        table = parse_facility_file(file, file.name, crs=crs, mapping=columns)
         rows = facility_rows(
             table, kind=kind, mapping=columns, synthetic=synthetic, partial=partial
         )
