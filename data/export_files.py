@@ -59,7 +59,7 @@ def check_format(suffix: str, crs: str) -> None:
     if suffix not in MEDIA:
         raise InvalidInput([Fault(f"must be one of {', '.join(MEDIA)}", None, "format")])
     if suffix in ("gpkg", "parquet") and crs in (GCJ02, BD09):
-        reason = f"{suffix} has no name for {crs}; take geojson, csv or xlsx, or another system"
+        reason = f"{suffix} has no name for {crs}; take csv or xlsx, or another system"
         raise InvalidInput([Fault(reason, None, "crs")])
 
 
@@ -95,6 +95,8 @@ def _geojson(export: Export, path: Path, lang: str | None) -> dict[str, Any]:
     wanted = export.wanted
     names = [column.name for column in export.columns]
     epsg = _epsg(wanted.crs)
+    # every reader takes a system it has no code for as WGS-84, so each row says which it is
+    unnamed = {"crs": wanted.crs} if epsg is None else {}
     with path.open("wb") as file:
         file.write(b'{"type":"FeatureCollection","name":' + orjson.dumps(wanted.collection.name))
         if wanted.crs != WGS84 and epsg is not None:
@@ -104,7 +106,7 @@ def _geojson(export: Export, path: Path, lang: str | None) -> dict[str, Any]:
         separator = b"\n"
         for chunk in export.chunks():
             for row, shape in zip(chunk.rows, shapely.to_geojson(chunk.shapes), strict=True):
-                properties = dict(zip(names, row, strict=True))
+                properties = dict(zip(names, row, strict=True)) | unnamed
                 file.write(
                     b'%b{"type":"Feature","id":%b,"geometry":%b,"properties":%b}'
                     % (

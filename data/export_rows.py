@@ -28,6 +28,7 @@ from data.export_collections import (
     Collection,
     Column,
 )
+from data.facilities_at import refuse_strange
 from data.incidents import OPEN_STATES, READS_REPORTERS, set_reader
 from data.rulepacks import RulePacks
 from data.sources import sources_at, sources_now
@@ -223,6 +224,13 @@ def _grader(
     return graded
 
 
+def _refuse_unknown_district(connection: Connection, version_id: int, adcode: str) -> None:
+    known = text("SELECT EXISTS (SELECT 1 FROM district WHERE version_id = :v AND adcode = :code)")
+    if not connection.execute(known, {"v": version_id, "code": adcode}).scalar_one():
+        reason = f"the divisions used have no district {adcode}"
+        raise InvalidInput([Fault(reason, None, "adcode")])
+
+
 def _about(
     connection: Connection, account: Account, wanted: Wanted, document: Document
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -233,6 +241,11 @@ def _about(
     received = received_at(connection, known)
     version_row = version_at(connection, wanted.at)
     shown = document(connection, wanted.at) if wanted.collection.name == "situation" else {}
+    if wanted.collection.name == "facilities":
+        given = wanted.filters
+        refuse_strange(connection, given.get("kind"), given.get("operator"))
+    if "adcode" in wanted.filters:
+        _refuse_unknown_district(connection, version_row.id, wanted.filters["adcode"])
     asked: dict[str, Any] = {
         **{name: value for name, value in wanted.filters.items() if name != "bbox"},
         "known": known,

@@ -16,8 +16,10 @@ import shapely
 from sqlalchemy import Connection, text
 
 from data.database import received_at, sequence_at
+from data.facility_columns import KINDS
 from data.facility_states import LOADED, NEAREST, STATE_BY_LOG
 from data.situation import Moment, moment_at
+from geo.errors import Fault, InvalidInput
 
 _COLUMNS = (
     "f.pk, f.facility_id, f.kind, f.operator, f.placement_id, f.main_grid, f.load_kw,"
@@ -141,3 +143,20 @@ def covered_supply(
             "version": version_id,
         },
     )
+
+
+def refuse_strange(connection: Connection, kind: str | None, operator: str | None) -> None:
+    """Raises InvalidInput for a kind or operator that no facility has: a misspelt one would select
+    nothing, which reads like good news."""
+    faults = []
+    if kind is not None and kind not in KINDS:
+        kinds = set(connection.execute(text("SELECT DISTINCT kind FROM counter_group")).scalars())
+        if kind not in kinds:
+            there = ", ".join(sorted(kinds | KINDS.keys()))
+            faults.append(Fault(f"no facility is of this kind; there are {there}", None, "kind"))
+    if operator is not None:
+        known = text("SELECT EXISTS (SELECT 1 FROM counter_group WHERE operator = :operator)")
+        if not connection.execute(known, {"operator": operator}).scalar_one():
+            faults.append(Fault("no facility is of this operator", None, "operator"))
+    if faults:
+        raise InvalidInput(faults)

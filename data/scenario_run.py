@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from data.accounts import Account
 from data.database import CITY, reading, set_scope
-from data.facilities_at import PLACED, covered_supply, moment_asked, standing
+from data.facilities_at import PLACED, covered_supply, moment_asked, refuse_strange, standing
 from data.outage_split import facilities_of, split_everywhere
 from data.outages import open_outages
 from data.rulepacks import RulePacks
@@ -214,6 +214,7 @@ def _suppose_incidents(run: _Run, world: World, after: int, upto: int) -> None:
 
 def _selected(run: _Run, selection: Selection) -> list[Standing]:
     """The facilities of a selection within the caller's districts, in force at that moment."""
+    refuse_strange(run.connection, selection.kind, selection.operator)
     where: list[str] = ["true"]
     values: dict[str, Any] = {}
     if selection.facility_ids:
@@ -234,7 +235,7 @@ def _selected(run: _Run, selection: Selection) -> list[Standing]:
         strange = [code for code in region.adcodes if code not in known]
         if strange:
             named = ", ".join(strange[:10])
-            reason = f"no district {named} in the divisions of that time"
+            reason = f"the divisions used have no district {named}"
             raise InvalidInput([Fault(reason, None, "adcodes")])
         more = " WHERE d.adcode = ANY (:adcodes)"
         values["adcodes"] = list(region.adcodes)

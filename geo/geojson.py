@@ -100,8 +100,9 @@ def _check_lengths(value: Any, levels: int, least: int, field: str) -> None:
         for part in value:
             _check_lengths(part, levels - 1, least, field)
     elif len(value) < least:
-        what = "a line has at least two positions" if least == 2 else "a ring has at least four"
-        raise _invalid(field, what)
+        if least == 2:
+            raise _invalid(field, "a line has at least two positions")
+        raise _invalid(field, "a ring has at least four positions, the first again as the last")
 
 
 def _check_closed(value: Any, levels: int, field: str) -> None:

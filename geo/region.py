@@ -246,7 +246,7 @@ def _whole_districts(region: Region, districts: gpd.GeoDataFrame) -> RegionParts
     unknown = [code for code in region.adcodes if code not in known]
     if unknown:
         named = ", ".join(unknown[:10])
-        raise _invalid("adcodes", f"no district {named} in the divisions of that time")
+        raise _invalid("adcodes", f"the divisions used have no district {named}")
     rows = districts[districts["adcode"].isin(region.adcodes)].sort_values("adcode")
     parts = tuple(
         _part(record, float(record["area_m2"]), 1.0, whole=True) for _, record in rows.iterrows()

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import Query, Request, Response
+from fastapi import Query, Response
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
@@ -25,10 +25,6 @@ router = make_router("export")
 
 #: What the header holds of the manifest: lists of columns and sources are too long for proxies.
 LEFT_OUT = ("columns", "sources")
-KNOWN = frozenset(
-    {"crs", "at", "bbox", "adcode", "kind", "operator", "state", "plan", "since", "possible"}
-    | {"open", "reporters", "lang"}
-)
 
 
 @router.get(
@@ -38,7 +34,6 @@ KNOWN = frozenset(
     responses={200: {"content": {kind: {} for kind in MEDIA.values()}}},
 )
 def export(
-    request: Request,
     services: ServicesDep,
     account: Caller,
     collection: str,
@@ -68,13 +63,6 @@ def export(
     """districts, facilities, incidents, outages, situation, teams, within the caller's districts; a
     row a feature, all of one moment. The file is sent once it is whole, with its manifest inside;
     the header `Yutu-Manifest` tells rows, filters, sequence and the synthetic share."""
-    faults = [
-        Fault("is not a parameter of an export", None, name[:40])
-        for name in request.query_params
-        if name not in KNOWN
-    ]
-    if faults:
-        raise InvalidInput(faults)
     wanted = wanted_of(
         collection,
         account,

@@ -73,12 +73,19 @@ def _past(services: Services, at: datetime, lang: str) -> Response:
     summary="Server-sent events: situation, incident, warning, response",
     responses={200: {"content": {"text/event-stream": {}}}},
 )
-async def stream(request: Request, services: ServicesDep, account: Caller) -> Response:
+async def stream(
+    request: Request,
+    services: ServicesDep,
+    account: Caller,
+    last_event_id: Annotated[
+        str | None, Query(description="As the header, for readers that cannot set one.")
+    ] = None,
+) -> Response:
     """`id` is the sequence; after a break the browser's `Last-Event-ID` replays what was missed.
     The first event is always the newest situation. Incidents outside the account's districts are
     left out."""
     situations = services.get(Situations)
-    after = _last_event_id(request)
+    after = _last_event_id(request.headers.get("last-event-id") or last_event_id)
     if situations.ending:
         raise Unavailable("the service is stopping; connect again")
     listener = Listener(asyncio.get_running_loop())
@@ -117,8 +124,7 @@ class EventStream(StreamingResponse):
             await asyncio.wait((sending, dropping))
 
 
-def _last_event_id(request: Request) -> int | None:
-    given = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+def _last_event_id(given: str | None) -> int | None:
     if not given:
         return None
     if not (given.isascii() and given.isdigit() and len(given) <= 18):

@@ -207,8 +207,8 @@ def test_scenarios_exports_and_outages_leave_rows(
     path = f"/v1/scenarios/{made.json()['scenario_id']}"
     assert client.patch(path, json={"shared": True}, headers=key("planner")).status_code == 200
     assert client.delete(path, headers=key("planner")).status_code == 204
-    asked = {"adcode": "500103", "kind": "base_station", "operator": f"op {TELEPHONE}"}
-    export = client.get("/v1/export/facilities.csv", params=asked, headers=key("planner"))
+    asked = {"adcode": "500103", "kind": f"op {TELEPHONE}"}
+    export = client.get("/v1/export/incidents.csv", params=asked, headers=key("planner"))
     assert export.status_code == 200, export.text
     found = [row for row in rows(owner) if row["account"] == "planner"]
     assert [row["act"] for row in found if row["act"] != "request"][-4:] == [
@@ -218,7 +218,7 @@ def test_scenarios_exports_and_outages_leave_rows(
         "export",
     ]
     last = found[-1]
-    assert last["subject"] == "collection:facilities"
+    assert last["subject"] == "collection:incidents"
     assert last["detail"]["adcode"] == "500103"
     assert last["detail"]["rows"] == 0
     assert last["detail"]["format"] == "csv"

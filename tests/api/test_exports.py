@@ -253,6 +253,7 @@ def test_offset_datums_go_where_nothing_mislabels_them(
     assert set(rows["crs"]) == {crs}
     told = json.loads(fetch("facilities", "geojson", crs=crs)[0].read_text())
     assert told["manifest"]["crs"] == crs
+    assert {one["properties"]["crs"] for one in told["features"]} == {crs}
     assert "crs" not in told
     for suffix in ("gpkg", "parquet"):
         assert_problem(

@@ -282,3 +282,42 @@ def test_every_problem_is_json_that_a_program_can_read(
 def test_serving_goes_on_after_an_application_stops(app: FastAPI, credentials: Credentials) -> None:
     with served(app) as url:
         assert httpx.get(f"{url}/ready").status_code == 200
+
+
+READS = [
+    ("/v1/situation", "att"),
+    ("/v1/districts", "att"),
+    ("/v1/incidents", "stat"),
+    ("/v1/outages", "att"),
+    ("/v1/plans", "foo"),
+    ("/v1/scenarios", "foo"),
+    ("/v1/export/facilities.csv", "knd"),
+    ("/tiles/facilities/8/203/105.mvt", "knd"),
+]
+
+
+@pytest.mark.parametrize(("path", "name"), READS)
+def test_a_misspelt_parameter_of_a_question_is_refused(
+    client: httpx.Client, key: Key, path: str, name: str
+) -> None:
+    headers = {**key("planner"), "Accept-Language": "en"}
+    problem = assert_problem(client.get(path, params={name: "x"}, headers=headers), 422)
+    (error,) = problem["errors"]
+    assert error["field"] == name
+    assert "known are" in error["reason"]
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"kind": "basestation"}, "kind"),
+        ({"operator": "china_mobil"}, "operator"),
+        ({"adcode": "999999"}, "adcode"),
+    ],
+)
+def test_an_export_of_what_there_is_none_of_is_refused(
+    client: httpx.Client, key: Key, params: dict[str, str], field: str
+) -> None:
+    answer = client.get("/v1/export/facilities.csv", params=params, headers=key("planner"))
+    (error,) = assert_problem(answer, 422)["errors"]
+    assert error["field"] == field
