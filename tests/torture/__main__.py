@@ -52,7 +52,7 @@ def main() -> int:
         flush=True,
     )
     chosen = asked.row or list(known)
-    with Torture(asked.seed, asked.minutes / MINUTES, alone=bool(asked.row)) as torture:
+    with Torture(asked.seed, asked.minutes / MINUTES, alone=len(chosen) == 1) as torture:
         for name in chosen:
             figures = torture.try_row(name)
             print(figures.line(), flush=True)

@@ -60,6 +60,8 @@ def conformance(torture: Torture) -> None:
                 for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                     _try(torture, site, operation, mode, who, rounds, statuses, secret)
                 reached.add(f"{role} {operation.label}")
+    whole = len(reached) == len(operations) * len(ROLES)
+    figures.check(whole or torture.scale < 0.5, "not every operation was reached as every role")
     figures.own |= {"operations": len(operations), "roles": len(ROLES)}
     figures.own["reached"] = f"{len(reached)} of {len(operations) * len(ROLES)}"
     figures.own |= {"2xx": statuses[2], "4xx": statuses[4], "503": statuses[5]}
