@@ -16,6 +16,10 @@ from tests.torture.torture import Torture, row
 from tests.torture.uploads import picture
 
 
+#: The restoring itself is in the trail; what is counted a moment is no record and not in the log.
+OF_THE_COMMAND = ("public.audit", "public.request_count")
+
+
 @row(
     "restore",
     "restore drill: backup and log under writers; every row, file and acknowledged id back",
