@@ -15,7 +15,6 @@ from tests.torture.site import SMALL, Site
 from tests.torture.torture import Torture, row
 from tests.torture.uploads import picture
 
-
 #: The restoring itself is in the trail; what is counted a moment is no record and not in the log.
 OF_THE_COMMAND = ("public.audit", "public.request_count")
 
