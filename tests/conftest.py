@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -33,9 +34,21 @@ JUST_MADE_S = 60.0
 # of durability start their own cluster without these.
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
 ROOMY = {"max_connections": "120", "max_wal_size": "1GB", "min_wal_size": "80MB"}
+
+
+def _only_grave(_logger: Any, level: str, event: MutableMapping[str, Any]) -> Any:
+    """Below a warning nothing is printed: most of it is said between tests, by no test's server."""
+    if level in ("debug", "info"):
+        raise structlog.DropEvent
+    return event
+
+
 # Servers run in threads here. What structlog prints by default goes to whatever sys.stdout is just
 # then, pytest exchanges that, and CPython 3.11 may write to the freed one: the process dies.
-structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.__stderr__))
+structlog.configure(
+    processors=[_only_grave, *structlog.get_config()["processors"]],
+    logger_factory=structlog.WriteLoggerFactory(sys.__stderr__),
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
