@@ -90,7 +90,7 @@ def run_sandboxed(
                 "function": function.__qualname__,
                 "args": args,
                 "limits": asdict(limits),
-                "files": [str(path) for path in files],
+                "files": [str(path.resolve()) for path in files],
                 "scratch": str(scratch),
             }
             child = _start(str(scratch))

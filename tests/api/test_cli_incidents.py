@@ -113,7 +113,7 @@ def test_one_wrong_row_refuses_the_file_with_code_1(owner: Engine, tmp_path: Pat
     assert refused.exit_code == 1
     assert "nothing was imported" in refused.stderr
     assert "rejected: rows.csv: row 2 (line 3), 死亡人数: must not be negative" in refused.stderr
-    assert "rejected: row 3 (line 4), 死亡人数: " in refused.stderr
+    assert "rejected: rows.csv: row 3 (line 4), 死亡人数: " in refused.stderr
     assert refused.stdout == ""
     assert stored(owner) == []
     told = yutu(path, "--lang", "zh", "--json")

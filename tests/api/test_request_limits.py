@@ -202,7 +202,7 @@ def test_two_server_processes_let_through_one_limit(limited_server: str, owner: 
 
 
 def test_the_defaults_leave_room_for_a_feed_and_for_maps() -> None:
-    settings = RequestLimitSettings.load()
+    settings = RequestLimitSettings.model_construct()
     minute = settings.requests_window_s / 60
     batches = 100_000 / 1_000 * 60  # of 1,000 events by 8 writers, faster than one machine ingests
     assert settings.requests_per_key >= 2 * batches * minute
