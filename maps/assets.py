@@ -74,6 +74,7 @@ OWN_SCRIPTS = (
     "planner_export.js",
     "planner_facilities.js",
     "planner_geojson.js",
+    "planner_moments.js",
     "planner_numbers.js",
     "planner_outline.js",
     "planner_result.js",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import httpx
@@ -65,8 +66,12 @@ def test_two_districts_without_base_stations_read_two_while_the_situation_stays(
     expect(page.locator(f"#plan-{COMMS}")).to_have_attribute("data-level", "")
     path = page.locator(f'path[data-adcode="{YUZHONG}"]')
     expect(path).to_have_attribute("data-level", "3")
+    expect(page.locator("#what-if")).to_contain_text("推演，非实际态势")
+    expect(page.locator("#shown button")).to_have_text(["实际", "假设"])
     page.click('#shown [data-shown="present"]')
     expect(path).to_have_attribute("data-level", "")
+    expect(page.locator("#what-if")).to_be_hidden()
+    expect(page.locator("body.supposing")).to_have_count(0)
     assert city.situation()["plans"][COMMS]["level"] is None
     assert sent(city) == before
 
@@ -101,6 +106,7 @@ def test_a_substation_chosen_by_name_is_followed_to_the_minute(city: City, visit
             "r => r.map(x => x.dataset.level)"
         )
         assert levels == [str(row["plans"][plan] or "") for row in timeline]
+    each_moment_is_shown_on_the_map(page, timeline)
     own = httpx.post(
         f"{city.url}/v1/scenarios/evaluate", headers=city.key("planner"), timeout=60,
         json={"hours": 12, "changes": [{"facilities": [station], "state": "down"}]},
@@ -117,6 +123,61 @@ def test_a_substation_chosen_by_name_is_followed_to_the_minute(city: City, visit
     page.evaluate("document.getElementById('hours').removeAttribute('max')")
     page.click("#evaluate")
     expect(page.locator("#error-hours")).not_to_be_empty()
+
+
+def each_moment_is_shown_on_the_map(page: Page, timeline: list[dict[str, Any]]) -> None:
+    """The districts' levels of each minute under the plan chosen, said to be supposed."""
+    assert len(timeline) > 1
+    page.click('#shown [data-shown="later"]')
+    page.press("#moment", "Home")
+    shown = "els => Object.fromEntries(els.map(e => [e.dataset.adcode, e.dataset.level]))"
+    plan = page.locator('#result button[aria-pressed="true"]').evaluate(
+        "e => e.closest('tr').dataset.plan"
+    )
+    levels: dict[str, str] = {}
+    for index, row in enumerate(timeline):
+        levels |= {d["adcode"]: str(d["plans"].get(plan) or "") for d in row["districts"]}
+        expect(page.locator("#what-if")).to_contain_text(f"第 {row['minute']:,} 分钟")
+        expect(page.locator("#what-if")).to_contain_text("非实际态势")
+        painted = page.locator("path[data-adcode]").evaluate_all(shown)
+        assert painted == {code: levels[code] for code in painted}, index
+        page.press("#moment", "ArrowRight")
+    assert len(levels) == 37
+    expect(page.locator('[data-step="1"]')).to_be_disabled()
+    page.click('[data-step="-1"]')
+    expect(page.locator("#what-if")).to_contain_text(f"第 {timeline[-2]['minute']:,} 分钟")
+    page.locator(".cascade tr[data-minute] th button").last.click()
+    expect(page.locator("#what-if")).to_contain_text(f"第 {timeline[-1]['minute']:,} 分钟")
+    expect(page.locator("#legend h3")).to_have_text("区县单独研判等级")
+
+
+def test_the_map_turns_to_the_plan_that_changes_unless_another_was_chosen(
+    city: City, visit: Visit
+) -> None:
+    special = "special-equipment-2023"
+    page = visit()
+    expect(page.locator(f"#plan-{COMMS}")).to_have_attribute("aria-pressed", "true")
+    tab(page, "suppose")
+    page.select_option("#form", "incident")
+    page.select_option("#incident-adcode", NANAN)
+    page.fill("#people_stranded", "12")
+    page.click("#add")
+    page.fill("#hours", "24")
+    answer = evaluate(page)
+    # at once, or later by the clock: in either case the plan of the incident is on the map
+    expect(page.locator(f"#plan-{special}")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#other-plan")).to_be_hidden()
+    painted = page.locator(f'path[data-adcode="{NANAN}"]')
+    expect(painted).to_have_attribute("data-level", re.compile("[1-4]"))
+    assert any(row["plans"][special] for row in answer["cascade"]["timeline"])
+    # chosen by hand it stays, and which plan changes is said and one step away
+    page.click(f"#plan-{POWER}")
+    evaluate(page)
+    expect(page.locator(f"#plan-{POWER}")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#other-plan")).to_contain_text("没有变化")
+    page.click("#other-plan button")
+    expect(page.locator(f"#plan-{special}")).to_have_attribute("aria-pressed", "true")
+    expect(painted).to_have_attribute("data-level", re.compile("[1-4]"))
 
 
 def test_the_drawn_outline_is_what_is_supposed(city: City, visit: Visit) -> None:

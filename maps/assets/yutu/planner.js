@@ -10,6 +10,7 @@ import { Api, Faults, Refusal } from "./planner_api.js";
 import { Changes } from "./planner_changes.js";
 import { Files } from "./planner_export.js";
 import { FacilityFinder } from "./planner_facilities.js";
+import { Moments } from "./planner_moments.js";
 import { Numbers } from "./planner_numbers.js";
 import { Outline } from "./planner_outline.js";
 import { Result } from "./planner_result.js";
@@ -25,7 +26,7 @@ const VIEWS = ["region", "suppose", "saved", "export"];
 const SOON_MS = 250;
 const KEPT = `yutu.planner.${page.username}`;
 
-const state = { situation: null, plan: page.plans[0], shown: "present", view: "region", turn: 0, evaluated: null };
+const state = { situation: null, plan: page.plans[0], chosen: false, view: "region", turn: 0, evaluated: null };
 const features = new Map();
 layer.eachLayer((path) => features.set(path.feature.properties.adcode, path.feature));
 const nameOf = (code) =>
@@ -55,7 +56,8 @@ const choropleth = new Choropleth({ map, layer, style: page.style, say, onSelect
 const legend = new Legend({ root: byId("legend-body"), say, style: page.style });
 cityView.addButtons(choropleth.centre());
 const numbers = new Numbers({ root: byId("numbers"), say, kinds: page.kinds, nameOf, onAgain: () => ask() });
-const result = new Result({ root: byId("result"), say, plans: page.plans, kinds: page.kinds, nameOf, plan: () => state.plan, onPlan: choosePlan, onSelect: reveal });
+const moments = new Moments({ root: byId("moments"), say, plans: page.plans, plan: () => state.plan, onPlan: choosePlan, onShow: draw });
+const result = new Result({ root: byId("result"), say, plans: page.plans, kinds: page.kinds, nameOf, plan: () => state.plan, onPlan: choosePlan, onSelect: reveal, onMoment: (index) => moments.go(index) });
 const outline = new Outline({ map, featureOf: (code) => features.get(code), say, faults: regionFaults, onChange: regionChanged });
 const changes = new Changes({ say, kinds: page.kinds, nameOf, faults: changeFaults, region: () => outline, onChange: changesChanged });
 const finder = new FacilityFinder({ api, url: page.urls.facilities, say, kinds: page.kinds, nameOf, bbox: () => outline.bbox() });
@@ -77,31 +79,22 @@ function reveal(code) {
   draw();
 }
 
-function choosePlan(id) {
+// `chosen`: by someone, whose choice then outlasts what-ifs that change another plan more.
+function choosePlan(id, chosen = true) {
   state.plan = page.plans.find((plan) => plan.id === id) ?? page.plans[0];
+  state.chosen ||= chosen;
   draw();
   result.draw();
 }
 
-function show(what) {
-  state.shown = what;
-  draw();
-}
-
 function draw() {
   const active = document.activeElement;
-  const supposed = state.shown === "hypothetical" && result.answer ? result.answer.hypothetical : null;
-  const measure = state.plan.measures[0];
+  const supposed = moments.picture();
+  const measure = supposed?.measure ?? state.plan.measures[0];
   header.show(state.situation, state.plan);
-  choropleth.paint(supposed ?? state.situation, state.plan, measure);
+  choropleth.paint(supposed?.situation ?? state.situation, state.plan, measure);
   legend.show(state.plan, measure, choropleth, { shown: 0, unsettled: 0, extents: 0 }, { shown: 0, stale: 0 });
-  byId("shown").hidden = !result.answer;
-  const focused = byId("shown").contains(active) ? active.dataset.shown : null;
-  replace(
-    byId("shown"),
-    ["present", "hypothetical"].map((what) => el("button", { text: say(what), attrs: { type: "button", "aria-pressed": what === (supposed ? "hypothetical" : "present") }, data: { shown: what }, on: { click: () => show(what) } })),
-  );
-  if (focused) byId("shown").querySelector(`[data-shown="${focused}"]`).focus({ preventScroll: true });
+  moments.draw();
   // raising a path moves it in the document, which drops the keyboard focus
   if (active instanceof SVGElement && active.isConnected && document.activeElement !== active) active.focus({ preventScroll: true });
 }
@@ -172,16 +165,17 @@ async function evaluate(event) {
   if (byId("evaluate").disabled) return;
   byId("evaluate").disabled = true;
   result.clear(say("evaluating"));
+  moments.clear();
+  draw();
   const asked = scenario();
   try {
     const answer = await api.post(`${page.urls.scenarios}/evaluate?lang=${page.lang}`, asked);
     if (changes.list === asked.changes) changes.counted(answer.selected);
     result.show(answer);
     if (changes.list !== asked.changes) result.outdated();
-    state.shown = "hypothetical";
+    moments.show(answer, state.chosen);
   } catch (error) {
     result.clear();
-    state.shown = "present";
     refusedRun(error, runFaults);
   } finally {
     byId("evaluate").disabled = false;
@@ -226,7 +220,7 @@ function openSaved(whole) {
   const elsewhere = at && Date.parse(at) !== Date.parse(page.at ?? "") ? ` ${say("kept_at", { time: dayAndTime(at) })}` : "";
   changes.counted(whole.result.selected ?? []);
   result.show(whole.result, `${say("opened", { name: whole.name })} · ${say("result_kept", { time: dayAndTime(whole.created_at) })}${elsewhere}`);
-  state.shown = "hypothetical";
+  moments.show(whole.result, state.chosen);
   chooseView("suppose");
   byId("view-suppose").focus();
   draw();

@@ -4,9 +4,9 @@ import { AssessmentPanel } from "./assessment.js";
 import { clockTime, dayAndTime, el, integer, levelBadge, replace, ROMAN } from "./dom.js";
 
 export class Result {
-  // `plan` gives the plan chosen; `onPlan` chooses one.
-  constructor({ root, say, plans, kinds, nameOf, plan, onPlan, onSelect }) {
-    Object.assign(this, { root, say, plans, kinds, nameOf, plan, onPlan, onSelect });
+  // `plan` gives the plan chosen; `onPlan` chooses one, `onMoment` a row of the timeline for the map.
+  constructor({ root, say, plans, kinds, nameOf, plan, onPlan, onSelect, onMoment }) {
+    Object.assign(this, { root, say, plans, kinds, nameOf, plan, onPlan, onSelect, onMoment });
     this.answer = null;
   }
 
@@ -112,7 +112,7 @@ export class Result {
       el(
         "tr",
         { data: { minute: row.minute } },
-        el("th", { text: integer(row.minute), attrs: { scope: "row" } }),
+        el("th", { attrs: { scope: "row" } }, el("button", { cls: "place", text: integer(row.minute), attrs: { type: "button", "aria-label": say("moment_show", { n: integer(row.minute) }), title: say("moment_show", { n: integer(row.minute) }) }, on: { click: () => this.onMoment(index) } })),
         el("td", { text: clockTime(new Date(row.at)).slice(0, 5) }),
         this.plans.map((plan) => el("td", { cls: "left", data: { plan: plan.id, level: row.plans[plan.id] ?? "" } }, levelBadge(row.plans[plan.id] ?? null, say, "small"))),
         el("td", { cls: "wrap left" }, el("span", { text: this.fallen(row) }), index ? this.moved(row) : null),
