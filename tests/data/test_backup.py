@@ -24,7 +24,6 @@ from data.backup import archive_command, backups, copy_files_only, make_backup, 
 from data.blobs import BlobFolder
 from data.cluster import Cluster
 from data.database import app_engine, migrate, owner_engine
-from data.default_divisions import ensure_default_divisions
 from data.incident_submission import store_incident
 from data.restore import choose, restore
 from data.rulepacks import load_packs
@@ -33,7 +32,7 @@ from data.verify import verify
 from geo.errors import Conflict, Unavailable
 from tests.data.stored import at, bring, inventory, send
 from tests.data.test_attachments import picture
-from tests.feeds import COMMANDER, FIELD, INSIDE, YUZHONG, ago
+from tests.feeds import COMMANDER, FIELD, INSIDE, YUZHONG, ago, load_divisions
 
 SMALL = {"shared_buffers": "64MB", "max_connections": "30"}
 
@@ -48,6 +47,15 @@ class Place:
     def engine(self) -> Engine:
         return app_engine(self.cluster.url(), pool_size=2, statement_timeout_s=120)
 
+    def set_up(self, facilities: int) -> Engine:
+        """A started cluster's database: the newest schema, the districts, so many facilities."""
+        self.cluster.create_database("yutu")
+        migrate(self.cluster.url())
+        load_divisions(self.cluster.url())
+        engine = self.engine()
+        bring(engine, *inventory(facilities))
+        return engine
+
 
 @pytest.fixture
 def place(short_folder: Path) -> Iterator[Place]:
@@ -55,13 +63,7 @@ def place(short_folder: Path) -> Iterator[Place]:
     made = Place(short_folder / "var", short_folder / "run")
     made.cluster.start()
     try:
-        made.cluster.create_database("yutu")
-        migrate(made.cluster.url())
-        owner = owner_engine(made.cluster.url())
-        ensure_default_divisions(owner)
-        owner.dispose()
-        engine = made.engine()
-        bring(engine, *inventory(200))
+        engine = made.set_up(facilities=200)
         report_down(engine, "first", range(50))
         attach(engine, made.var, "one.jpg", 80)
         engine.dispose()

@@ -15,11 +15,9 @@ import psycopg
 import pytest
 
 from data.cluster import Cluster
-from data.database import migrate, owner_engine
-from data.default_divisions import ensure_default_divisions
+from data.database import owner_engine
 from data.postgresql import programs
 from data.verify import verify
-from tests.data.stored import bring, inventory
 from tests.data.test_backup import SMALL, Place, content, report_down
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
@@ -68,14 +66,7 @@ def server(short_folder: Path) -> Iterator[Place]:
     made = Place(short_folder / "theirs", short_folder / "run")
     made.cluster.start()
     try:
-        made.cluster.create_database("yutu")
-        migrate(made.cluster.url())
-        owner = owner_engine(made.cluster.url())
-        ensure_default_divisions(owner)
-        owner.dispose()
-        engine = made.engine()
-        bring(engine, *inventory(100))
-        engine.dispose()
+        made.set_up(facilities=100).dispose()
         yield made
     finally:
         made.cluster.stop()
