@@ -28,9 +28,13 @@ INCIDENT_MEMBERS: Final = ("plan", "kind", "adcode", "facts", "minute")
 
 @dataclass(frozen=True)
 class Selection:
-    """Facilities that are supposed to be `state`: by id, or in a region by kind and operator."""
+    """Facilities that are supposed to be `state`: by id, or in a region by kind and operator.
+
+    `row`: which of the changes says so, from 1.
+    """
 
     state: str
+    row: int
     facility_ids: tuple[str, ...] = ()
     region: Region | None = None
     kind: str | None = None
@@ -116,11 +120,11 @@ def _read_change(change: Any, row: int) -> Any:
             refuse_unknown(inner, ("outages",))
             return _texts(inner["outages"], "outages")
         refuse_unknown(inner, SELECTION_MEMBERS)
-        return _read_selection({**inner, "state": "up"})
-    return _read_selection(given)
+        return _read_selection({**inner, "state": "up"}, row)
+    return _read_selection(given, row)
 
 
-def _read_selection(given: Mapping[str, Any]) -> Selection:
+def _read_selection(given: Mapping[str, Any], row: int) -> Selection:
     faults: list[Fault] = []
     read = Fields(given, faults)
     state = read.choice("state", STATES, required=True) or "down"
@@ -141,7 +145,7 @@ def _read_selection(given: Mapping[str, Any]) -> Selection:
         read.fault("facilities", "is missing; give facilities, adcodes or footprint")
     if faults:
         raise InvalidInput(faults)
-    return Selection(state, ids, region, kind, operator)
+    return Selection(state, row, ids, region, kind, operator)
 
 
 def _texts(value: Any, name: str) -> tuple[str, ...]:

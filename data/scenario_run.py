@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine
 
 from data.accounts import Account
 from data.database import CITY, reading, set_scope
-from data.facilities_at import PLACED, covered_supply, moment_asked, refuse_strange, standing
+from data.facilities_at import PLACED, FacilitiesAt, moment_asked, refuse_strange
 from data.outage_split import facilities_of, split_everywhere
 from data.outages import open_outages
 from data.rulepacks import RulePacks
@@ -62,6 +62,7 @@ ASSUMED = {
 @dataclass
 class _Run:
     connection: Connection
+    facilities: FacilitiesAt
     scenario: Scenario
     shown: Shown
     version_id: int
@@ -98,6 +99,7 @@ def evaluate(
         )
         run = _Run(
             connection,
+            FacilitiesAt(connection, moment),
             scenario,
             shown,
             shown.version.id,
@@ -139,7 +141,7 @@ def _apply(engine: Engine, run: _Run) -> None:
         o for o in open_outages(run.connection, moment.sequence, run.version_id, now) if o["open"]
     ]
     kinds = run.shown.known.supply_kinds
-    cover = covered_supply(run.connection, moment, run.version_id, current, kinds)
+    cover = run.facilities.covered_supply(run.version_id, current, kinds)
     run.world.covered |= {row.pk for row in cover}
     for selection in run.scenario.selections:
         rows = _selected(run, selection)
@@ -180,8 +182,7 @@ def _apply(engine: Engine, run: _Run) -> None:
 
 def _covered(run: _Run, outages: Sequence[Mapping[str, Any]]) -> list[Standing]:
     kinds = run.shown.known.supply_kinds
-    moment = run.shown.moment
-    found = covered_supply(run.connection, moment, run.version_id, outages, kinds)
+    found = run.facilities.covered_supply(run.version_id, outages, kinds)
     return _standing(run, "f.pk = ANY (:pks)", {"pks": [row.pk for row in found]})
 
 
@@ -214,7 +215,7 @@ def _suppose_incidents(run: _Run, world: World, after: int, upto: int) -> None:
 
 def _selected(run: _Run, selection: Selection) -> list[Standing]:
     """The facilities of a selection within the caller's districts, in force at that moment."""
-    refuse_strange(run.connection, selection.kind, selection.operator)
+    refuse_strange(run.connection, selection.kind, selection.operator, selection.row)
     where: list[str] = ["true"]
     values: dict[str, Any] = {}
     if selection.facility_ids:
@@ -236,7 +237,7 @@ def _selected(run: _Run, selection: Selection) -> list[Standing]:
         if strange:
             named = ", ".join(strange[:10])
             reason = f"the divisions used have no district {named}"
-            raise InvalidInput([Fault(reason, None, "adcodes")])
+            raise InvalidInput([Fault(reason, selection.row, "adcodes")])
         more = " WHERE d.adcode = ANY (:adcodes)"
         values["adcodes"] = list(region.adcodes)
     set_scope(run.connection, run.account.districts)
@@ -247,21 +248,20 @@ def _selected(run: _Run, selection: Selection) -> list[Standing]:
     missing = set(selection.facility_ids) - {one.facility_id for one in rows}
     if missing:
         some = ", ".join(sorted(missing)[:10])
-        raise InvalidInput([Fault(f"not in the inventory: {some}", None, "facilities")])
+        raise InvalidInput([Fault(f"not in the inventory: {some}", selection.row, "facilities")])
     return rows
 
 
 def _standing(run: _Run, where: str, values: Mapping[str, Any], more: str = "") -> list[Standing]:
     select = f"{STANDING_COLUMNS} FROM standing {PLACED}{more} ORDER BY standing.facility_id"
     own = {**values, "version": run.version_id}
-    return standing_rows(standing(run.connection, run.shown.moment, select, where, own))
+    return standing_rows(run.facilities.select(select, where, own))
 
 
 def _followed(run: _Run, hours: float) -> dict[str, Any]:
     supplied = [one.facility_id for one in run.named.values() if run.world.state_of(one) == "up"]
     return follow(
-        run.connection,
-        run.shown.moment,
+        run.facilities,
         run.version_id,
         run.world,
         lost=run.lost,
