@@ -3,9 +3,9 @@ there is space again so does writing. The database and `var/` lie on a small mem
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from data.database import app_engine, migrate, owner_engine
 from data.default_divisions import ensure_default_divisions
 from tests.api.test_kill_writers import Server
 from tests.data.stored import at, bring, inventory
+from tests.small_disk import MIB, NotMounted, fill, free_bytes, small_disk
 
-MIB = 2**20
 DISK_MIB = 640
 RESERVE_MIB = 96
 ROOM_MIB = 40
@@ -33,26 +33,18 @@ SMALL_WAL = {"min_wal_size": "64MB", "max_wal_size": "128MB", "shared_buffers": 
 
 
 @pytest.fixture
-def small_disk(short_folder: Path) -> Iterator[Path]:
-    folder = short_folder / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=755", "tmpfs", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small file system needs root: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def disk(short_folder: Path) -> Iterator[Path]:
+    with contextlib.ExitStack() as mounts:
+        try:
+            disk = mounts.enter_context(small_disk(short_folder / "disk", DISK_MIB))
+        except NotMounted as error:
+            pytest.skip(f"a small file system needs root: {error}")
+        yield disk
 
 
 @pytest.fixture
-def own_cluster(small_disk: Path) -> Iterator[Cluster]:
-    cluster = Cluster(small_disk / "pg", small_disk.parent / "run", settings=SMALL_WAL)
+def own_cluster(disk: Path) -> Iterator[Cluster]:
+    cluster = Cluster(disk / "pg", disk.parent / "run", settings=SMALL_WAL)
     cluster.start()
     try:
         cluster.create_database("yutu")
@@ -97,23 +89,10 @@ class Writer(threading.Thread):
         }
 
 
-def free_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
-
-
-def fill(folder: Path, size: int) -> Path:
-    """A file of so many bytes."""
-    path = folder / f"ballast-{size}"
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
-    return path
-
-
 @pytest.mark.parametrize("reserve_mib", [RESERVE_MIB, 0])
 def test_a_full_disk_loses_nothing_acknowledged_and_reading_goes_on(
     own_cluster: Cluster,
-    small_disk: Path,
+    disk: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     reserve_mib: int,
@@ -132,7 +111,7 @@ def test_a_full_disk_loses_nothing_acknowledged_and_reading_goes_on(
         name: one["api_key"]
         for name, one in json.loads((tmp_path / "credentials.json").read_text()).items()
     }
-    monkeypatch.setenv("YUTU_VAR", str(small_disk / "var"))
+    monkeypatch.setenv("YUTU_VAR", str(disk / "var"))
     monkeypatch.setenv("YUTU_DISK_FREE_MIB", str(reserve_mib))
     server = Server(url, tmp_path / "server.log")
     ended = threading.Event()
@@ -141,7 +120,7 @@ def test_a_full_disk_loses_nothing_acknowledged_and_reading_goes_on(
         server.wait_ready()
         reader = httpx.Client(base_url=server.url, headers={"X-API-Key": keys["commander"]})
         wait_for(lambda: reader.get("/ready").status_code == 200, 60)
-        ballast = fill(small_disk, free_bytes(small_disk) - (reserve_mib + ROOM_MIB) * MIB)
+        ballast = fill(disk, free_bytes(disk) - (reserve_mib + ROOM_MIB) * MIB)
         # where crash recovery too finds the disk full, PostgreSQL ends and `yutu run` starts it
         watch = threading.Thread(target=own_cluster.watch, args=(ended,), daemon=True)
         watch.start()
@@ -151,7 +130,7 @@ def test_a_full_disk_loses_nothing_acknowledged_and_reading_goes_on(
         wait_for(lambda: all(w.statuses and w.statuses[-1] != 200 for w in writers), 90)
         if reserve_mib:
             assert {one for w in writers for one in w.statuses} == {200, 507}
-            assert free_bytes(small_disk) > reserve_mib * MIB / 2
+            assert free_bytes(disk) > reserve_mib * MIB / 2
             for _ in range(20):
                 assert reader.get("/v1/outages", timeout=5).status_code == 200
                 assert reader.get("/v1/situation", timeout=5).status_code == 200

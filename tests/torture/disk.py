@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from collections import Counter
 from pathlib import Path
 
 from sqlalchemy import text
 
-from tests.api.test_disk_full import MIB, SMALL_WAL, WRITERS, Writer, fill, free_bytes
+from tests.api.test_disk_full import SMALL_WAL, WRITERS, Writer
+from tests.small_disk import MIB, NotMounted, fill, free_bytes, small_disk
 from tests.torture.site import Site
 from tests.torture.torture import Torture, row
 
@@ -23,22 +23,12 @@ def disk_full(torture: Torture) -> None:
     """On a memory file system of 700 MiB, once with the reserve, when writes end in 507, and once
     without, when it is PostgreSQL that fails."""
     for reserve_mib in (RESERVE_MIB, 0) if torture.scale >= 0.5 else (RESERVE_MIB,):
-        folder = torture.folder()
-        disk = folder / "disk"
-        disk.mkdir()
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=755", "tmpfs", str(disk)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if mounted.returncode:
+        try:
+            with small_disk(torture.folder() / "disk", DISK_MIB) as disk:
+                _fill_up(torture, disk, reserve_mib)
+        except NotMounted:
             torture.figures.own["not tried"] = "a small file system needs root"
             return
-        try:
-            _fill_up(torture, disk, reserve_mib)
-        finally:
-            subprocess.run(["umount", "--lazy", str(disk)], check=False)
 
 
 def _fill_up(torture: Torture, disk: Path, reserve_mib: int) -> None:
