@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 from sqlalchemy import Engine
@@ -60,6 +61,18 @@ def facility(facility_id: str, lon: float, lat: float, **more: Any) -> dict[str,
 def load_facilities(engine: Engine, rows: Iterable[dict[str, Any]], **more: Any) -> None:
     frame = pd.DataFrame(list(rows), columns=[*COLUMNS, "lon", "lat"])
     import_facilities(engine, frame, account="planner", body=b"test", **more)
+
+
+def incident(**more: Any) -> dict[str, Any]:
+    """A body of a lift incident in Yuzhong ten minutes ago, with an id of its own."""
+    return {
+        "incident_id": str(uuid4()),
+        "plan": "special-equipment-2023",
+        "kind": "elevator",
+        "occurred_at": ago(minutes=10),
+        "position": list(INSIDE[YUZHONG]),
+        **more,
+    }
 
 
 def ago(**delta: float) -> str:

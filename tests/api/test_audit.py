@@ -26,12 +26,16 @@ from data.database import app_engine
 from tests.api.conftest import Credentials, assert_problem
 from tests.api.test_credentials import sign_in
 from tests.data.stored import bring, inventory
-from tests.feeds import INSIDE, YUZHONG, ago
+from tests.feeds import YUZHONG, incident
 
 Key = Callable[[str], dict[str, str]]
 Shell = Callable[..., str]
 TELEPHONE = "13912345678"
 TYPED = "S3cret-typed-as-name"
+PERSONAL = {
+    "description": f"ring {TELEPHONE}",
+    "reporter": {"name": "王某", "phone": TELEPHONE},
+}
 
 
 def rows(owner: Engine, act: str | None = None) -> list[dict[str, Any]]:
@@ -53,19 +57,6 @@ def told(
             return found[-1]
         time.sleep(0.1)
     raise AssertionError("no such row was written")
-
-
-def incident(**more: Any) -> dict[str, Any]:
-    return {
-        "incident_id": str(uuid4()),
-        "plan": "special-equipment-2023",
-        "kind": "elevator",
-        "occurred_at": ago(minutes=5),
-        "position": list(INSIDE[YUZHONG]),
-        "description": f"ring {TELEPHONE}",
-        "reporter": {"name": "王某", "phone": TELEPHONE},
-        **more,
-    }
 
 
 @pytest.fixture
@@ -140,7 +131,7 @@ def test_being_held_off_is_recorded_and_a_flood_of_it_is_one_row(
 def test_a_write_and_its_row_are_one(
     client: httpx.Client, key: Key, owner: Engine, credentials: Credentials
 ) -> None:
-    sent = incident()
+    sent = incident(**PERSONAL)
     headers = key("commander")
     answer = client.post("/v1/incidents", json=sent, headers=headers)
     assert answer.status_code == 201, answer.text
@@ -149,7 +140,7 @@ def test_a_write_and_its_row_are_one(
     edited = client.patch(path, json=edit, headers={**headers, "If-Match": '"1"'})
     assert edited.status_code == 200
     assert client.patch(path, json=edit, headers={**headers, "If-Match": '"1"'}).status_code == 412
-    other = incident()
+    other = incident(**PERSONAL)
     client.post("/v1/incidents", json=other, headers=headers)
     into = {"into": sent["incident_id"], "reason": "the same"}
     path = f"/v1/incidents/{other['incident_id']}"
@@ -181,9 +172,9 @@ def test_what_came_back_rolled_back_leaves_no_row(
     client: httpx.Client, key: Key, owner: Engine
 ) -> None:
     before = len(rows(owner))
-    wrong = incident(occurred_at="2999-01-01T00:00:00Z")
+    wrong = incident(**PERSONAL, occurred_at="2999-01-01T00:00:00Z")
     assert client.post("/v1/incidents", json=wrong, headers=key("commander")).status_code == 422
-    sent = incident()
+    sent = incident(**PERSONAL)
     assert client.post("/v1/incidents", json=sent, headers=key("commander")).status_code == 201
     again = client.post("/v1/incidents", json=sent, headers=key("commander"))
     assert again.status_code == 200
@@ -247,7 +238,9 @@ def test_much_that_is_read_at_once_is_recorded_with_filters_and_rows(
     client: httpx.Client, key: Key, owner: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_notes, "BULK_ROWS", 1)
-    assert client.post("/v1/incidents", json=incident(), headers=key("commander")).is_success
+    assert client.post(
+        "/v1/incidents", json=incident(**PERSONAL), headers=key("commander")
+    ).is_success
     asked = {"adcode": YUZHONG, "plan": "special-equipment-2023", "limit": 50, "offset": 0}
     shown = client.get("/v1/incidents", params=asked, headers=key("planner")).json()["features"]
     assert shown

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -29,7 +28,7 @@ from data.verify import verify
 from geo.errors import InvalidInput
 from tests.conftest import drop_database
 from tests.data.stored import at, bring, inventory, send
-from tests.feeds import COMMANDER, INSIDE, YUZHONG, ago
+from tests.feeds import COMMANDER, incident
 
 ROOT = Path(__file__).resolve().parents[2]
 TELEPHONE = "13812345678"
@@ -319,17 +318,6 @@ def test_a_write_of_an_unknown_kind_is_not_stored(divided: Engine) -> None:
         write.kind = "test"
     with divided.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM batch")).scalar_one() == 0
-
-
-def incident(**more: Any) -> dict[str, Any]:
-    return {
-        "incident_id": str(uuid4()),
-        "plan": "special-equipment-2023",
-        "kind": "elevator",
-        "occurred_at": ago(minutes=5),
-        "position": list(INSIDE[YUZHONG]),
-        **more,
-    }
 
 
 def acts(connection: Connection) -> list[str]:

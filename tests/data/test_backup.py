@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -32,7 +32,7 @@ from data.verify import verify
 from geo.errors import Conflict, Unavailable
 from tests.data.stored import at, bring, inventory, send
 from tests.data.test_attachments import picture
-from tests.feeds import COMMANDER, FIELD, INSIDE, YUZHONG, ago, load_divisions
+from tests.feeds import COMMANDER, FIELD, incident, load_divisions
 
 SMALL = {"shared_buffers": "64MB", "max_connections": "30"}
 
@@ -90,14 +90,8 @@ def report_down(engine: Engine, prefix: str, which: range) -> None:
 
 
 def attach(engine: Engine, var: Path, name: str, size: int) -> tuple[Any, Any]:
-    incident_id, attachment_id = uuid4(), uuid4()
-    body = {
-        "incident_id": str(incident_id),
-        "plan": "special-equipment-2023",
-        "kind": "elevator",
-        "occurred_at": ago(minutes=5),
-        "position": list(INSIDE[YUZHONG]),
-    }
+    body, attachment_id = incident(), uuid4()
+    incident_id = UUID(body["incident_id"])
     store_incident(engine, body, body=b"{}", account=FIELD, packs=load_packs())
     photo = picture("JPEG", (size, size))
     blobs = BlobFolder(var / FOLDER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
@@ -22,8 +22,8 @@ from tests.feeds import (
     INSIDE,
     NANAN,
     YUZHONG,
-    ago,
     facility,
+    incident,
     load_facilities,
 )
 from tests.geo.border_places import border_places
@@ -38,17 +38,6 @@ def engine(shared_divided_url: str) -> Any:
     load_facilities(made, [lift])
     yield made
     made.dispose()
-
-
-def incident(**more: Any) -> dict[str, Any]:
-    base = {
-        "incident_id": str(uuid4()),
-        "plan": "special-equipment-2023",
-        "kind": "elevator",
-        "occurred_at": ago(minutes=10),
-        "position": list(INSIDE[YUZHONG]),
-    }
-    return base | more
 
 
 def submit(engine: Engine, body: dict[str, Any]) -> StoredIncident:

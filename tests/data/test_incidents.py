@@ -40,6 +40,7 @@ from tests.feeds import (
     facility,
     load_facilities,
 )
+from tests.feeds import incident as lift_incident
 
 PACKS = load_packs()
 SPECIAL = "special-equipment-2023"
@@ -54,14 +55,8 @@ def engine(shared_divided_url: str) -> Any:
 
 
 def incident(**more: Any) -> dict[str, Any]:
-    base = {
-        "incident_id": str(uuid4()),
-        "plan": SPECIAL,
-        "kind": "elevator",
-        "occurred_at": ago(minutes=10),
-        "position": list(INSIDE[YUZHONG]),
-    }
-    return {k: v for k, v in (base | more).items() if v is not None}
+    """Of `tests.feeds`, without the members given as None."""
+    return {k: v for k, v in lift_incident(**more).items() if v is not None}
 
 
 def submit(engine: Engine, body: Any, account: Account = FIELD) -> StoredIncident:
