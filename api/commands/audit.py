@@ -10,12 +10,10 @@ from typing import Annotated
 import typer
 from sqlalchemy import Connection, text
 
-from api.commands.private_database import database
+from api.commands.private_database import newest_database
 from api.language import parse_at
 from data.audit_chain import Head, check_chain, head_of
 from data.audit_trail import TrailQuestion, trail
-from data.database import owner_engine
-from data.schema_version import has_newest_schema
 from geo.errors import Unavailable
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail: who did what when from where.")
@@ -80,16 +78,10 @@ def verify_command(
 
 @contextmanager
 def _reading() -> Iterator[Connection]:
-    with database() as url:
-        engine = owner_engine(url)
-        try:
-            with engine.connect() as connection:
-                if not has_newest_schema(connection):
-                    raise Unavailable("the schema is not the newest; run yutu db migrate")
-            with engine.connect() as connection, connection.begin():
-                connection.execute(
-                    text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                )
-                yield connection
-        finally:
-            engine.dispose()
+    with (
+        newest_database() as (_url, engine),
+        engine.connect() as connection,
+        connection.begin(),
+    ):
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+        yield connection
