@@ -46,6 +46,13 @@ def click(page: Page, lon: float, lat: float) -> None:
     page.wait_for_timeout(120)
 
 
+def drag(page: Page, x: float, y: float, right: float, down: float) -> None:
+    """From that pixel so many pixels on, and hold: `page.mouse.up()` lets go."""
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + right, y + down, steps=4)
+
+
 @contextmanager
 def answered(page: Page, path: str = "/v1/regions/query") -> Iterator[dict[str, Any]]:
     """The body the page sends to `path` meanwhile, and what it is answered."""

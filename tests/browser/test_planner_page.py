@@ -10,7 +10,7 @@ import geopandas as gpd
 import httpx
 import openpyxl
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sqlalchemy import text
 
 from tests.browser.city import EVIL, City
@@ -21,6 +21,7 @@ from tests.browser.planner_desk import (
     Visit,
     answered,
     at,
+    drag,
     evaluate,
     figure,
     level,
@@ -187,10 +188,7 @@ def test_the_drawn_outline_is_what_is_supposed(city: City, visit: Visit) -> None
     expect(page.locator("#error-change")).to_have_text("请先在“区域”中圈定区域。")
     tab(page, "region")
     page.click('[data-tool="rectangle"]')
-    x, y = at(page, 106.3, 29.75)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 70, y + 60, steps=4)
+    drag(page, *at(page, 106.3, 29.75), right=70, down=60)
     with answered(page) as region:
         page.mouse.up()
     page.wait_for_selector("#numbers[data-sequence]")
@@ -228,9 +226,11 @@ def test_scenarios_are_saved_shared_compared_and_names_stay_text(city: City, vis
     page.fill("#name", EVIL)
     page.check("#share-it")
     page.click("#save")
-    expect(page.locator("#saved-note")).to_have_text("已保存。")
+    note = page.locator("#saved-note span")
+    where = "在“已存情景”中打开、比较或删除。"
+    expect(note).to_have_text(f"已保存为“{EVIL}”（已共享），连同本次推演结果；{where}")
     page.click("#save")
-    expect(page.locator("#saved-note")).to_contain_text("已经保存过")
+    expect(note).to_have_text(f"“{EVIL}”已经保存过，内容相同（已共享）；{where}")
     page.locator("#changes li").get_by_role("button").click()
     page.select_option("#change-kind", "exchange")
     page.click("#add")
@@ -239,10 +239,13 @@ def test_scenarios_are_saved_shared_compared_and_names_stay_text(city: City, vis
     page.fill("#name", "两区机房")
     page.uncheck("#share-it")
     page.click("#save")
-    expect(page.locator("#saved-note")).to_have_text("已保存。")
-    tab(page, "saved")
+    expect(note).to_have_text(f"已保存为“两区机房”（未共享），连同本次推演结果；{where}")
+    page.click("#saved-note button")
+    expect(page.locator("#saved")).to_be_visible()
     rows = page.locator(".saved-list li")
     expect(rows).to_have_count(2)
+    expect(page.locator(".saved-list li.fresh b")).to_have_text("两区机房")
+    expect(page.get_by_role("button", name="打开: 两区机房")).to_be_focused()
     expect(rows.locator("b").filter(has_text="__owned")).to_have_text(EVIL)
     page.click("#compare")
     expect(page.locator("#error-saved")).to_have_text("请勾选两个情景。")
@@ -344,6 +347,10 @@ def test_before_the_change_of_2025_the_page_has_38_districts_and_keeps_what_was_
     expect(page.locator("#past")).to_be_visible()
     expect(page.locator("path[data-adcode]")).to_have_count(38)
     expect(page.locator("#past-time")).to_have_text("2025-10-01 08:00:00")
+    expect(page.locator("#past")).to_contain_text("历史态势，非当前数据。北京时间")
+    expect(page.locator("#past-divisions")).to_contain_text("38 个区县")
+    expect(page.locator("#past-divisions")).to_contain_text("至 2025-11-06 的区划")
+    expect(page.locator("#past-reading")).to_be_hidden()
     assert found["asked"]["adcodes"] == [YUZHONG]
     assert found["asked"]["at"].startswith("2025-10-01T00:00:00")
     tab(page, "export")
@@ -353,8 +360,45 @@ def test_before_the_change_of_2025_the_page_has_38_districts_and_keeps_what_was_
     expect(page.locator("#past")).to_be_visible()
     tab(page, "region")
     expect(page.locator(f'input[name="adcode"][value="{YUZHONG}"]')).to_be_checked()
+    expect(page.locator("#past-divisions")).to_contain_text("38 districts")
     page.click("#past a")
     expect(page.locator("path[data-adcode]")).to_have_count(37)
+
+
+def test_reading_a_past_moment_is_said_at_once_and_what_goes_wrong_in_words(
+    city: City, visit: Visit
+) -> None:
+    page = visit()
+    held: list[Route] = []
+    page.route("**/planner?*at=*", lambda route: held.append(route))
+    page.select_option("#when-kind", "past")
+    page.fill("#when-at", "2026-01-02T03:04:05")
+    page.click("#when-go")
+    expect(page.locator("#when-note")).to_contain_text(
+        "2026-01-02 03:04:05（北京时间）", timeout=200
+    )
+    expect(page.locator("#when-go")).to_be_disabled()
+    page.unroute("**/planner?*at=*")
+    held[0].abort()
+    expect(page.locator("#error-at")).to_have_text("连不上服务器，请稍后再试。")
+    expect(page.locator("#when-note")).to_be_hidden()
+    # the page of then is there before its situation, and says so
+    asked: list[Route] = []
+    page.route("**/v1/situation?*", lambda route: asked.append(route))
+    page.click("#when-go")
+    expect(page.locator("#past-time")).to_have_text("2026-01-02 03:04:05")
+    expect(page.locator("#past-divisions")).to_have_text("37 个区县（2025-11-06 起的区划）")
+    expect(page.locator("#past-reading")).to_have_text("正在读取该时刻的态势……")
+    problem = {"title": "Unavailable", "status": 503, "detail": "数据库没有应答，请再问一次"}
+    asked.pop().fulfill(status=503, json=problem)
+    expect(page.locator("#connection")).to_have_text(
+        "服务器未能给出该时刻的态势：数据库没有应答，请再问一次"
+    )
+    expect(page.locator("#past-reading")).to_be_hidden()
+    page.unroute("**/v1/situation?*")  # it is asked again by itself
+    expect(page.locator("#connection")).to_be_hidden()
+    page.click("#past a")
+    expect(page.locator("#past")).to_be_hidden()
 
 
 def test_everything_is_reached_by_the_keyboard_and_fits_the_screen(

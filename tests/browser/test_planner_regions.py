@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.city import CHENGKOU, City
-from tests.browser.planner_desk import Visit, answered, at, click, counts, figure, number
+from tests.browser.planner_desk import Visit, answered, at, click, counts, drag, figure, number
 
 pytestmark = pytest.mark.browser
 
@@ -65,10 +65,7 @@ def test_a_dragged_shape_is_asked_about_and_can_be_changed(
 ) -> None:
     page = visit()
     page.click(f'[data-tool="{tool}"]')
-    x, y = at(page, 107.4, 29.9)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x + 60, y + 45, steps=4)
+    drag(page, *at(page, 107.4, 29.9), right=60, down=45)
     with answered(page) as first:
         page.mouse.up()
     page.wait_for_selector("#numbers[data-sequence]")
@@ -86,9 +83,7 @@ def test_a_dragged_shape_is_asked_about_and_can_be_changed(
     corner = page.locator(".leaflet-editing-icon.leaflet-edit-resize, .leaflet-editing-icon").last
     box = corner.bounding_box()
     assert box is not None
-    page.mouse.move(box["x"] + 5, box["y"] + 5)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 45, box["y"] + 35, steps=4)
+    drag(page, box["x"] + 5, box["y"] + 5, right=40, down=30)
     page.mouse.up()
     with answered(page) as changed:
         page.click("#draw-finish")
@@ -120,10 +115,7 @@ def test_a_line_is_widened_by_the_margin_and_escape_leaves_nothing(
     assert 4.5 < wider["answer"]["area_m2"] / found["answer"]["area_m2"] < 6
     page.wait_for_selector("#numbers[data-sequence]")
     page.click("#edit-outline")
-    x, y = at(page, 107.0, 29.9)
-    page.mouse.move(x, y)
-    page.mouse.down()
-    page.mouse.move(x - 80, y, steps=4)
+    drag(page, *at(page, 107.0, 29.9), right=-80, down=0)
     page.mouse.up()
     with answered(page) as longer:
         page.click("#draw-finish")
