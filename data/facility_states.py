@@ -34,7 +34,7 @@ MANY_CHANGES = 2_000
 #: State of facility `a` (pk, facility_id, operator, and whether it was loaded by then) by what the
 #: log had said at :sequence, null if nothing. What was received by then was observed at most five
 #: minutes later.
-STATE_BY_LOG = """
+_STATE_BY_LOG = """
     SELECT e.state FROM (
         (SELECT l.state, l.observed_at, l.event_id
         FROM status_log l JOIN change h USING (batch_id)
@@ -56,10 +56,10 @@ STATE_BY_LOG = """
     ) e WHERE a.loaded ORDER BY e.observed_at DESC, e.state DESC, e.event_id DESC LIMIT 1
 """
 #: False for certain of a facility `f` that was loaded after :sequence and never edited.
-LOADED = """(f.version > 1 OR EXISTS
+_LOADED = """(f.version > 1 OR EXISTS
     (SELECT 1 FROM change h WHERE h.batch_id = f.batch_id AND h.sequence <= :sequence))"""
 #: The nearest checkpoint before :sequence, if the inventory did not change since.
-NEAREST = """
+_NEAREST = """
     SELECT c.sequence, c.pks, c.states || ''::bytea AS states FROM state_checkpoint c
     WHERE c.sequence = (SELECT max(sequence) FROM state_checkpoint WHERE sequence <= :sequence)
       AND NOT EXISTS (SELECT 1 FROM change h WHERE h.kind = 'facilities'
@@ -76,9 +76,9 @@ WHERE h.sequence > :sequence
 #: The states of the facilities in `which` by the log.
 _BY_LOG = f"""
 SELECT a.pk, coalesce(w.state, a.state_at_import) AS state
-FROM (SELECT f.pk, f.facility_id, f.operator, f.state_at_import, {LOADED} AS loaded
+FROM (SELECT f.pk, f.facility_id, f.operator, f.state_at_import, {_LOADED} AS loaded
       FROM ({{which}}) AS i (pk) JOIN facility f USING (pk)) a
-LEFT JOIN LATERAL ({STATE_BY_LOG}) w ON true
+LEFT JOIN LATERAL ({_STATE_BY_LOG}) w ON true
 """
 _LOADED_LATER = (
     "SELECT pk, state_at_import FROM facility WHERE pk >= :pks AND state_at_import <> 'up'"
@@ -149,7 +149,7 @@ class FacilityStates:
 
 def states_at(connection: Connection, sequence: int) -> FacilityStates:
     """What was known at a sequence, from the checkpoint before it on."""
-    nearest = connection.execute(text(NEAREST), {"sequence": sequence}).one_or_none()
+    nearest = connection.execute(text(_NEAREST), {"sequence": sequence}).one_or_none()
     if nearest is None:
         return states_from_records(connection, sequence)
     states = FacilityStates.unpacked(bytes(nearest.states))

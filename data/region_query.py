@@ -22,7 +22,7 @@ from data.accounts import Account
 from data.counters import counters_at
 from data.database import CITY, reading, set_scope
 from data.divisions import districts_frame, version_at
-from data.facilities_at import PLACED, covered_supply, moment_asked, standing
+from data.facilities_at import FacilitiesAt, moment_asked
 from data.incidents import open_incidents
 from data.outages import open_outages
 from data.rulepacks import RulePacks
@@ -64,7 +64,6 @@ _IN_BOUNDS = "f.geom && ST_MakeEnvelope(:west, :south, :east, :north, 4326)"
 #: For regions of few corners, which need no grid.
 _BY_SHAPE = "ST_Intersects(f.geom, CAST(:shape AS geometry))"
 FEW_CORNERS = 32
-_SUMS = "count(*), coalesce(sum(load_kw), 0), coalesce(sum(customers), 0)"
 _BY_GROUP = """
 SELECT g.kind, g.operator, CAST(x.state AS text), sum(x.n)::bigint, sum(x.load)::bigint,
        sum(x.customers)::bigint
@@ -73,9 +72,21 @@ FROM (SELECT group_id, state, count(*) AS n, sum(load_kw) AS load, sum(customers
 JOIN counter_group g ON g.id = x.group_id
 GROUP BY 1, 2, 3
 """
-_BY_KIND = f"""
-SELECT kind, operator, CAST(state AS text), {_SUMS} FROM standing {PLACED}
-WHERE d.adcode IS NULL OR NOT d.adcode = ANY (:whole) GROUP BY 1, 2, 3
+#: What was replaced since has no group of its own.
+_BY_KIND = """
+SELECT kind, operator, CAST(state AS text), count(*), sum(load_kw)::bigint, sum(customers)::bigint
+FROM standing GROUP BY kind, operator, state
+"""
+#: Whether f stands in one of these districts: now as its row says, and in a past version's.
+_NOW_IN = "f.adcode = ANY (:codes)"
+_PAST_IN = """
+f.placement_id IN (SELECT placement_id FROM placement_division
+                   WHERE version_id = :version AND adcode = ANY (:codes))
+"""
+_NOW_NOWHERE = "f.adcode IS NULL"
+_PAST_NOWHERE = """
+f.placement_id IN (SELECT placement_id FROM placement_division
+                   WHERE version_id = :version AND adcode IS NULL)
 """
 
 
@@ -97,8 +108,8 @@ class _Asked:
 
     @property
     def mostly(self) -> list[str]:
-        """Districts answered by their counters less what stands outside the region: now only."""
-        if self.moment.at is not None or self.region.geometry is None:
+        """Districts answered by their counters less what stands outside the region."""
+        if self.region.geometry is None:
             return []
         return [
             p.adcode
@@ -134,9 +145,10 @@ def query_region(
             for s in sources_at(connection, moment.sequence)
             if s.kind_of_source == "return"
         ]
-        covered = _covered_supply(connection, asked, outages, kinds)
+        facilities = FacilitiesAt(connection, moment)
+        covered = _covered_supply(facilities, asked, outages, kinds)
         set_scope(connection, account.districts)
-        rows = [*_inside(connection, asked), *_in_whole_districts(connection, asked)]
+        rows = [*_inside(connection, asked, facilities), *_in_whole_districts(connection, asked)]
         incidents = _incidents(connection, asked)
         teams = teams_inside(connection, account, moment, region.geometry, asked.whole)
     load, customers = _power(asked, rows, outages, covered, kinds)
@@ -169,7 +181,7 @@ def query_region(
 Row = tuple[str, str, str, int, int, int]
 
 
-def _inside(connection: Connection, asked: _Asked) -> list[Row]:
+def _inside(connection: Connection, asked: _Asked, facilities: FacilitiesAt) -> list[Row]:
     """kind, operator, state, count, load, customers of what stands in the region's cut districts
     and outside the city."""
     if asked.region.geometry is None:
@@ -177,23 +189,23 @@ def _inside(connection: Connection, asked: _Asked) -> list[Row]:
     own = "" if asked.account.operators == CITY else " AND f.operator = ANY (:operators)"
     # what is summed fits into memory, instead of being sorted on disk
     connection.execute(text("SET LOCAL work_mem = '64MB'"))
-    values = _cells_of(asked.region.geometry) | {"operators": list(asked.account.operators)}
+    values = _cells_of(asked.region.geometry) | {
+        "operators": list(asked.account.operators),
+        "version": asked.version_id,
+    }
     lies_in = _BY_SHAPE if "shape" in values else f"{_IN_BOUNDS} AND {_BY_CELL}"
-    where = f"{lies_in}{own}"
-    if asked.moment.at is None:
-        cut = [code for code in asked.parts.cut if code not in asked.mostly]
-        where += " AND (f.adcode IS NULL OR f.adcode = ANY (:cut))"
-        found = standing(connection, asked.moment, _BY_GROUP, where, values | {"cut": cut})
-        rows: list[Row] = [tuple(r) for r in found]
-        if asked.mostly:
-            # of a district that lies mostly inside, what stands outside is the lesser count
-            where = f"f.adcode = ANY (:cut) AND NOT ({lies_in}){own}"
-            values["cut"] = asked.mostly
-            beyond = standing(connection, asked.moment, _BY_GROUP, where, values)
-            rows += [(k, op, state, -n, -kw, -c) for k, op, state, n, kw, c in beyond]
-        return rows
-    values |= {"version": asked.version_id, "whole": asked.whole}
-    return [tuple(r) for r in standing(connection, asked.moment, _BY_KIND, where, values)]
+    past = asked.moment.at is not None
+    there, nowhere = (_PAST_IN, _PAST_NOWHERE) if past else (_NOW_IN, _NOW_NOWHERE)
+    summed = _BY_KIND if past else _BY_GROUP
+    cut = [code for code in asked.parts.cut if code not in asked.mostly]
+    where = f"({nowhere} OR {there}) AND {lies_in}{own}"
+    rows: list[Row] = [tuple(r) for r in facilities.select(summed, where, values | {"codes": cut})]
+    if asked.mostly:
+        # of a district that lies mostly inside, what stands outside is the lesser count
+        where = f"{there} AND NOT ({lies_in}){own}"
+        beyond = facilities.select(summed, where, values | {"codes": asked.mostly})
+        rows += [(k, op, state, -n, -kw, -c) for k, op, state, n, kw, c in beyond]
+    return rows
 
 
 def _cells_of(geometry: BaseGeometry) -> dict[str, Any]:
@@ -259,14 +271,14 @@ def _facilities(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _covered_supply(
-    connection: Connection,
+    facilities: FacilitiesAt,
     asked: _Asked,
     outages: Sequence[Mapping[str, Any]],
     kinds: Sequence[str],
 ) -> list[Any]:
     """Supply facilities in the region that a reported outage names or contains: they count only
     through it."""
-    rows = covered_supply(connection, asked.moment, asked.version_id, outages, kinds)
+    rows = facilities.covered_supply(asked.version_id, outages, kinds)
     if asked.region.geometry is None:
         return [r for r in rows if r.adcode in asked.whole]
     lon = np.array([r.lon for r in rows], float)

@@ -15,11 +15,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import Connection
-
-from data.facilities_at import PLACED, standing
+from data.facilities_at import PLACED, FacilitiesAt
 from data.scenario_world import STANDING_COLUMNS, Standing, World
-from data.situation import Moment
 from geo.cascade import Fed, fall_minutes
 from geo.situation import Situation
 
@@ -66,8 +63,7 @@ class _Hours:
 
 
 def follow(
-    connection: Connection,
-    moment: Moment,
+    facilities: FacilitiesAt,
     version_id: int,
     world: World,
     *,
@@ -82,7 +78,7 @@ def follow(
 
     `supplied` do not fall. `suppose_incidents(world, after, upto)` opens those of these minutes.
     """
-    hanging = {h.fed.facility_id: h for h in _hanging(connection, moment, version_id, lost)}
+    hanging = {h.fed.facility_id: h for h in _hanging(facilities, version_id, lost)}
     minutes = fall_minutes(lost, [h.fed for h in hanging.values()], lasting=set(supplied))
     last = int(hours * 60)
     falls = sorted(
@@ -93,7 +89,7 @@ def follow(
         ),
         key=lambda fall: (fall[0], fall[1].standing.pk),
     )
-    then = _Hours(world, moment.now, falls, grade, suppose_incidents, {})
+    then = _Hours(world, facilities.moment.now, falls, grade, suppose_incidents, {})
     looked_at = _instants(then, [m for m in incident_minutes if m <= last], last)
     timeline: list[dict[str, Any]] = []
     before: Levels | None = None
@@ -111,9 +107,7 @@ def follow(
     }
 
 
-def _hanging(
-    connection: Connection, moment: Moment, version_id: int, lost: Collection[str]
-) -> list[_Hanging]:
+def _hanging(facilities: FacilitiesAt, version_id: int, lost: Collection[str]) -> list[_Hanging]:
     """Everything that hangs on what is lost, directly or through others."""
     found: dict[int, _Hanging] = {}
     feeders = sorted(lost)
@@ -125,7 +119,7 @@ def _hanging(
         if not feeders:
             break
         values = {"feeders": feeders, "version": version_id}
-        rows = standing(connection, moment, select, "f.feeds_from = ANY (:feeders)", values)
+        rows = facilities.select(select, "f.feeds_from = ANY (:feeders)", values)
         feeders = []
         for *columns, feeds_from, battery_hours, equipment in rows:
             one = Standing(*columns)

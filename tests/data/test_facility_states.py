@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data import facility_states
 from data.database import reading, set_scope
-from data.facilities_at import standing
+from data.facilities_at import FacilitiesAt
 from data.facility_states import (
     FacilityStates,
     StatesNow,
@@ -113,8 +113,8 @@ def in_force(connection: Connection, sequence: int) -> dict[str, str]:
         text("SELECT received_at FROM change WHERE sequence = :n"), {"n": sequence}
     ).scalar_one()
     moment = Moment(sequence, received, received, received, folded=False)
-    rows = standing(
-        connection, moment, "SELECT facility_id, CAST(state AS text) AS state FROM standing", "true"
+    rows = FacilitiesAt(connection, moment).select(
+        "SELECT facility_id, CAST(state AS text) AS state FROM standing", "true"
     )
     return {row.facility_id: row.state for row in rows}
 

@@ -77,6 +77,14 @@ def brute(rows: list[dict[str, Any]], shape: Any) -> dict[str, dict[str, int]]:
     }
 
 
+def nearly_all(engine: Engine) -> Any:
+    """A region in which most districts lie mostly, and none wholly that has a border."""
+    with reading(engine) as connection:
+        frame = districts_frame(connection, version_at(connection).id)
+    city = shapely.union_all(frame.geometry.to_numpy())
+    return shapely.simplify(shapely.buffer(city, -0.05), 0.01)
+
+
 def counts(answer: dict[str, Any]) -> dict[str, dict[str, int]]:
     names = ("total", "down", "unknown", "degraded")
     return {kind: {n: v[n] for n in names} for kind, v in answer["facilities"].items()}
@@ -103,8 +111,7 @@ def test_mostly_and_wholly_covered_districts_count_as_positions_do(
 ) -> None:
     with reading(divided) as connection:
         frame = districts_frame(connection, version_at(connection).id)
-    city = shapely.union_all(frame.geometry.to_numpy())
-    nearly = shapely.simplify(shapely.buffer(city, -0.05), 0.01)
+    nearly = nearly_all(divided)
     holed = shapely.difference(nearly, shapely.box(106.5, 29.5, 106.6, 29.6))
     for shape in (nearly, holed, shapely.box(105, 28, 111, 33)):
         assert counts(ask(divided, geometry=as_json(shape))) == brute(rows, shape)
@@ -135,6 +142,7 @@ def test_the_past_is_answered_as_it_was_known(divided: Engine, rows: list[dict[s
     shapes = {
         "across": as_json(shapely.segmentize(ACROSS, 0.01)),
         "wide": as_json(shapely.box(105.9, 29.0, 107.0, 30.0)),
+        "nearly all": as_json(nearly_all(divided)),
     }
     rng = np.random.default_rng(9)
     kept: list[tuple[datetime, str, Any]] = []
@@ -172,6 +180,24 @@ def test_before_the_reform_there_are_38_districts(
     assert (len(now["districts"]), len(then["districts"])) == (37, 38)
     assert now["area_m2"] == pytest.approx(then["area_m2"])
     assert then["facilities"] == {}
+
+
+def test_what_was_loaded_later_is_counted_by_the_districts_of_then(divided: Engine) -> None:
+    """In force since before the reform: in districts cut, mostly covered and whole."""
+    made = scattered(300, seed=6)
+    since = datetime(2025, 1, 1, tzinfo=UTC)
+    bring(divided, *made, valid_from=since)
+    send(divided, *(event(f"E{i}", f"F{i}", "down", 1) for i in range(0, 300, 7)))
+    before = datetime(2025, 10, 1, tzinfo=UTC)
+    for shape in (ACROSS, nearly_all(divided), shapely.box(105, 28, 111, 33)):
+        assert counts(ask(divided, at=before, geometry=as_json(shape))) == brute(made, shape)
+    jiangbei, yubei = "500105", "500112"
+    with reading(divided) as connection:
+        frame = districts_frame(connection, version_at(connection, before).id)
+    both = shapely.union_all(frame.loc[frame["adcode"].isin([jiangbei, yubei])].geometry.to_numpy())
+    answer = ask(divided, at=before, adcodes=[jiangbei, yubei])
+    assert counts(answer) == brute(made, both)
+    assert {d["adcode"] for d in answer["districts"]} == {jiangbei, yubei}
 
 
 def test_reported_outages_count_by_the_part_inside_and_once(divided: Engine) -> None:
