@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -21,6 +22,8 @@ from maps.layers import DISTRICTS_VARIABLE, MAP_VARIABLE, FoliumParts, district_
 from maps.page import Page, render
 from maps.style import Style
 from maps.text import HTML_LANGS, SHORT_PLANS, Lang, say
+
+BEIJING = timezone(timedelta(hours=8), "Beijing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,7 @@ class MapView:
             other_lang_url="?" + urlencode({"lang": other, **({"at": self.at} if self.at else {})}),
             now_url="?" + urlencode({"lang": self.lang}),
             sources=sources(self.districts, self.lang),
+            divisions=divisions_words(self.districts, self.lang),
             **own,
         )
 
@@ -156,6 +160,21 @@ def sources(districts: Mapping[str, Any], lang: Lang) -> str:
     if rough:
         pieces.append(say(lang, "approximate_note", names=say(lang, "comma").join(rough)))
     return " · ".join(pieces)
+
+
+def divisions_words(districts: Mapping[str, Any], lang: Lang) -> str:
+    """How many districts there are, and since and until when (days in Beijing, where known)."""
+    since, until = (_day(districts.get(key)) for key in ("valid_from", "valid_to"))
+    key = "divisions_between" if until else "divisions_since" if since else "divisions"
+    count = len(districts["features"])
+    return say(lang, key, n=str(count), since=since or "…", until=until or "")
+
+
+def _day(instant: object) -> str | None:
+    """The day in Beijing of an RFC 3339 time."""
+    if not isinstance(instant, str):
+        return None
+    return datetime.fromisoformat(instant).astimezone(BEIJING).date().isoformat()
 
 
 def _grouped(texts: Iterable[str]) -> list[str]:

@@ -18,6 +18,11 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "time_past": ("过去某一时刻", "A past time"),
     "time_input": ("北京时间", "Beijing time"),
     "time_go": ("查看", "Show"),
+    "time_reading": (
+        "正在读取 {time}（北京时间）的区划与态势……",
+        "Reading the districts and the situation of {time} (Beijing time)…",
+    ),
+    "time_to_now": ("正在回到当前……", "Going back to now…"),
     "time_missing": ("请先选择日期和时间。", "Choose a date and a time first."),
     "time_future": ("该时刻尚未到来。", "That time has not come yet."),
     # tabs
@@ -200,8 +205,18 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "save_as": ("情景名称", "Name of the scenario"),
     "share_it": ("与可读情景的账号共享", "Share with who may read scenarios"),
     "save": ("保存情景", "Save"),
-    "saved_new": ("已保存。", "Saved."),
-    "saved_same": ("同名同内容的情景已经保存过。", "It was saved before, the same."),
+    "saving": ("正在推演并保存……", "Evaluating and saving…"),
+    "saved_new": (
+        "已保存为“{name}”（{shared}），连同本次推演结果；在“已存情景”中打开、比较或删除。",
+        "Saved as “{name}” ({shared}) with its result; under “Saved” it can be opened, compared or"
+        " deleted.",
+    ),
+    "saved_same": (
+        "“{name}”已经保存过，内容相同（{shared}）；在“已存情景”中打开、比较或删除。",
+        "“{name}” was saved before, the same ({shared}); under “Saved” it can be opened, compared"
+        " or deleted.",
+    ),
+    "saved_go": ("去看", "Show it"),
     "need_name": ("请给情景起名。", "Give it a name."),
     # results
     "result": ("推演结果（假设，不影响实际态势）", "Result (supposed; the situation stays)"),
@@ -213,7 +228,10 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "moment": ("推演中的时刻", "Moment of the cascade"),
     "moment_before": ("前一时刻", "The moment before"),
     "moment_after": ("后一时刻", "The next moment"),
-    "moment_at": ("第 {n} 分钟（{day} {time}）", "minute {n} ({day} {time})"),
+    "moment_at": (
+        "第 {n} 分钟（{day} {time} 北京时间）",
+        "minute {n} ({day} {time} Beijing time)",
+    ),
     "moment_show": ("在地图上显示第 {n} 分钟", "Show minute {n} on the map"),
     "plan_stays": (
         "{plan}在此推演中没有变化，变化最大的是",
@@ -245,6 +263,8 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "falls": ("停运明细（{n} 个时刻）", "What falls when ({n} instants)"),
     "n_facilities": ("{kind} {n}", "{kind} {n}"),
     # saved
+    "saved_reading": ("正在读取已存情景……", "Reading the scenarios…"),
+    "opening": ("正在打开“{name}”……", "Opening “{name}”…"),
     "saved_none": ("没有已存情景。", "No scenario is saved."),
     "saved_list": ("情景", "Scenarios"),
     "saved_by": ("{owner} · {time}", "{owner} · {time}"),

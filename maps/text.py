@@ -49,15 +49,36 @@ _PAIRS: dict[str, tuple[str, str]] = {
     ),
     "signed_out": ("登录已失效，数据不再更新。", "Your session has ended; nothing is updated."),
     "refused": (
-        "服务器未能给出该时刻的态势（{status}）。",
-        "The server gave no situation for that time ({status}).",
+        "服务器未能给出该时刻的态势：{why}",
+        "The server gave no situation for that time: {why}",
     ),
-    "past": ("历史态势，非当前数据。时刻：", "A past situation, not the present one. Time:"),
+    "unread": (
+        "连不上服务器，还没有读到该时刻的态势，正在重试……",
+        "The server cannot be reached; the situation of that time is not here yet. Trying again…",
+    ),
+    "past": (
+        "历史态势，非当前数据。北京时间",
+        "A past situation, not the present one. Beijing time",
+    ),
+    "past_reading": ("正在读取该时刻的态势……", "Reading the situation of that time…"),
+    "divisions": ("{n} 个区县", "{n} districts"),
+    "divisions_since": (
+        "{n} 个区县（{since} 起的区划）",
+        "{n} districts (divisions since {since})",
+    ),
+    "divisions_between": (
+        "{n} 个区县（{since} 至 {until} 的区划）",
+        "{n} districts (divisions from {since} to {until})",
+    ),
     "to_now": ("回到当前", "Back to now"),
-    "synthetic": ("演示数据（合成），不反映真实情况", "Synthetic data for demonstration, not real"),
+    "synthetic": (
+        "演示数据（合成），不反映真实情况：全部在册设施",
+        "Synthetic data for demonstration, not real: every facility on the inventory",
+    ),
     "synthetic_part": (
-        "含演示数据（合成）：约占 {n}%",
-        "Contains synthetic demonstration data: about {n} %",
+        "含演示数据（合成），不反映真实情况：在册设施 {all} 处中的 {part} 处（{share}）",
+        "Synthetic data for demonstration, not real: {part} of the {all} facilities on the"
+        " inventory ({share})",
     ),
     # levels
     "level_word": ("等级", "Level"),

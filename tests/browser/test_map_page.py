@@ -138,9 +138,17 @@ def test_the_age_of_the_data_ticks_and_synthetic_data_are_declared(page, server)
     before = page.locator("#age").text_content()
     assert re.fullmatch(r"\d+ 秒前更新", before or "")
     expect(page.locator("#age")).not_to_have_text(before or "")
-    real = situations.calm(2, now()) | {"synthetic": False}
+    counted = {
+        "inventory": {"facilities": 30_000, "synthetic": 29_999},
+        "synthetic": 29_999 / 30_000,
+    }
+    server.publish(situations.calm(2, now()) | counted)
+    expect(page.locator("#synthetic")).to_have_text(
+        "含演示数据（合成），不反映真实情况：在册设施 30,000 处中的 29,999 处（99.9%）"
+    )
+    real = situations.calm(3, now()) | {"synthetic": False}
     server.publish(real)
-    page.wait_for_selector('body[data-sequence="2"]')
+    page.wait_for_selector('body[data-sequence="3"]')
     expect(page.locator("#synthetic")).to_be_hidden()
 
 

@@ -4,6 +4,7 @@ const WATCH_MS = 30000; // how often a silent stream is checked by an ordinary r
 const BEHIND_MS = 300; // an answer older than the news: ask again, but not in a tight loop
 const SKEW_MS = 5000;
 const TIMEOUT_MS = 8000;
+const PAST_TIMEOUT_MS = 60000; // a past situation is computed, and asked for once
 const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 
 export class Connection {
@@ -62,10 +63,11 @@ export class Connection {
         cache: "no-cache", // revalidates by ETag; an unchanged situation costs a 304
         credentials: "same-origin",
         headers: { Accept: "application/json" },
-        signal: AbortSignal.timeout(TIMEOUT_MS),
+        signal: AbortSignal.timeout(this.at ? PAST_TIMEOUT_MS : TIMEOUT_MS),
       });
     } catch {
-      this.lost();
+      if (this.at) this.onState({ kind: "unread" });
+      else this.lost();
       this.retryLoad();
       return;
     }
@@ -74,8 +76,11 @@ export class Connection {
       return;
     }
     if (!answer.ok) {
-      if (this.at) this.onState({ kind: "refused", status: answer.status });
-      else {
+      if (this.at) {
+        const told = await answer.json().catch(() => ({}));
+        this.onState({ kind: "refused", status: answer.status, why: told.detail || told.title });
+        if (answer.status >= 500) this.retryLoad();
+      } else {
         if (answer.status !== 503) this.lost();
         this.retryLoad();
       }
@@ -87,12 +92,17 @@ export class Connection {
       const skew = stamp + 500 - Date.now();
       this.skewMs = Math.abs(skew) > SKEW_MS ? skew : 0;
     }
-    const situation = await answer.json();
+    const situation = await answer.json().catch(() => null);
+    if (!situation) {
+      if (this.at) this.onState({ kind: "unread" });
+      return this.retryLoad(); // cut off in the middle
+    }
     if (this.at || situation.sequence >= this.sequence) {
       this.sequence = situation.sequence;
       this.onSituation(situation);
     }
-    if (!this.at && (!this.source || this.source.readyState === EventSource.OPEN)) this.restored();
+    if (this.at) this.onState({ kind: "live" });
+    else if (!this.source || this.source.readyState === EventSource.OPEN) this.restored();
     if (this.wanted > this.sequence) this.retryLoad(BEHIND_MS);
   }
 

@@ -1,7 +1,7 @@
 // The real situation in the header: levels of the plans, how old they are, whether the line holds.
 
 import { levelIsOpen } from "./assessment.js";
-import { age, clockTime, dayAndTime, el, levelBadge, levelWords, replace, sinceWords } from "./dom.js";
+import { age, clockTime, dayAndTime, el, integer, levelBadge, levelWords, percent, replace, sinceWords } from "./dom.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -25,6 +25,7 @@ export class Header {
 
   show(situation, chosen) {
     this.situation = situation;
+    byId("past-reading").hidden = Boolean(situation) || this.line === "refused";
     const { say } = this;
     for (const plan of this.page.plans) {
       const tab = byId(`plan-${plan.id}`);
@@ -37,15 +38,16 @@ export class Header {
       tab.dataset.level = level ?? "";
       replace(tab, levelBadge(level, say, "tab", open), el("span", { cls: "tab-words" }, el("b", { text: plan.short }), el("span", { text: words })));
     }
-    this.synthetic(situation?.synthetic);
+    this.synthetic(situation);
     this.time();
   }
 
-  synthetic(value) {
-    const some = value === true || (typeof value === "number" && value > 0);
-    const partly = typeof value === "number" && value > 0 && value < 1;
-    byId("synthetic").hidden = !some;
-    byId("synthetic").textContent = partly ? this.say("synthetic_part", { n: Math.max(1, Math.floor(value * 100)) }) : this.say("synthetic");
+  // How many facilities of the inventory in force are synthetic, exactly as they are counted.
+  synthetic(situation) {
+    const share = Number(situation?.synthetic ?? 0);
+    const { facilities: all, synthetic: part } = situation?.inventory ?? {};
+    byId("synthetic").hidden = share <= 0;
+    byId("synthetic").textContent = share < 1 ? this.say("synthetic_part", { all: integer(all), part: integer(part), share: percent(share) }) : this.say("synthetic");
   }
 
   time() {
@@ -74,7 +76,10 @@ export class Header {
     } else if (news.kind === "signed_out") {
       this.signedOut();
     } else if (news.kind === "refused") {
-      banner.textContent = this.say("refused", { status: news.status });
+      banner.textContent = this.say("refused", { why: news.why || news.status });
+      byId("past-reading").hidden = true;
+    } else if (news.kind === "unread") {
+      banner.textContent = this.say("unread");
     } else {
       told("line_live");
     }

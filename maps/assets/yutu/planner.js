@@ -197,11 +197,15 @@ async function save(event) {
   const name = byId("name").value.trim();
   if (!name) return saveFaults.at("name", say("need_name"));
   byId("save").disabled = true;
-  byId("saved-note").textContent = say("evaluating");
+  byId("saved-note").textContent = say("saving");
   try {
     const answer = await api.ask("POST", `${page.urls.scenarios}?lang=${page.lang}`, { ...scenario(), name, shared: byId("share-it").checked });
-    await answer.text(); // what is left unread keeps the line busy
-    byId("saved-note").textContent = say(answer.status === 201 ? "saved_new" : "saved_same");
+    const kept = await answer.json().catch(() => {
+      throw new Refusal(0); // cut off in the middle
+    });
+    const told = say(answer.status === 201 ? "saved_new" : "saved_same", { name: kept.name, shared: say(kept.shared ? "shared" : "private") });
+    const go = el("button", { cls: "place", text: say("saved_go"), attrs: { type: "button" }, on: { click: () => showSaved(kept.scenario_id) } });
+    replace(byId("saved-note"), el("span", { text: told }), go);
     if (state.view === "saved") saved.load();
   } catch (error) {
     byId("saved-note").textContent = "";
@@ -209,6 +213,11 @@ async function save(event) {
   } finally {
     byId("save").disabled = false;
   }
+}
+
+function showSaved(id) {
+  saved.mark(id);
+  chooseView("saved");
 }
 
 function openSaved(whole) {

@@ -94,13 +94,12 @@ export class Moments {
     this.#tellOther();
   }
 
-  // "第 240 分钟 · 2026-11-21 20:00 · 通信 Ⅱ级"
+  // "第 240 分钟（2026-11-21 20:00 北京时间） · 通信 Ⅱ · 停电 –", with the levels of every plan then
   words() {
     const { say } = this;
     const row = this.rows[this.index];
-    const level = row.plans[this.plan().id] ?? null;
     const when = say("moment_at", { n: integer(row.minute), day: dayAndTime(row.at).slice(0, 10), time: clockTime(new Date(row.at)).slice(0, 5) });
-    return [when, `${this.plan().short} ${level ? say("level_of", { level: ROMAN[level] }) : say("no_level")}`].join(" · ");
+    return [when, ...this.plans.map((plan) => `${plan.short} ${ROMAN[row.plans[plan.id]] ?? "–"}`)].join(" · ");
   }
 
   // A plan kept by choice whose picture stays: which one changes is said, and is one step away.

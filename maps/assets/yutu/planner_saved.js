@@ -14,18 +14,32 @@ export class Saved {
     document.getElementById("compare").addEventListener("click", () => this.compare());
   }
 
+  // The scenario that was just saved: shown apart, and where the keyboard goes on.
+  mark(id) {
+    this.fresh = id;
+  }
+
   async load() {
+    if (!this.rows.length) this.#busy(this.root, "saved_reading");
     await this.#try(async () => {
       this.rows = (await this.api.get(this.url)).scenarios;
       const there = new Set(this.rows.map((row) => row.scenario_id));
       this.picked = new Set([...this.picked].filter((id) => there.has(id)));
       this.draw();
-    });
+      if (this.fresh) this.root.querySelector(`[data-focus="${CSS.escape(`open-${this.fresh}`)}"]`)?.focus();
+      this.fresh = null;
+    }, () => this.draw());
+  }
+
+  #busy(root, key, values) {
+    root.setAttribute("aria-busy", "true");
+    replace(root, el("p", { cls: "quiet", text: this.say(key, values) }));
   }
 
   draw() {
     const focused = this.root.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     const { say } = this;
+    this.root.setAttribute("aria-busy", "false");
     replace(this.root, this.rows.length ? el("ul", { cls: "saved-list", attrs: { "aria-label": say("saved_list") } }, this.rows.map((row) => this.row(row))) : el("p", { cls: "quiet", text: say("saved_none") }));
     if (focused) this.root.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }
@@ -39,22 +53,25 @@ export class Saved {
     const action = (key, run) => el("button", { text: say(key), attrs: { type: "button", "aria-label": `${say(key)}: ${row.name}` }, data: { focus: `${key}-${id}` }, on: { click: (event) => run(event.currentTarget) } });
     return el(
       "li",
-      { data: { scenario: id } },
+      { cls: id === this.fresh ? "fresh" : "", data: { scenario: id } },
       box,
       el("span", {}, el("b", { text: row.name }), el("br"), el("span", { cls: "quiet", text: say("saved_by", { owner: row.owner, time: dayAndTime(row.created_at) }) })),
       el("span", { cls: "quiet", text: say(row.shared ? "shared" : "private") }),
       el(
         "span",
         { cls: "actions" },
-        action("open", () => this.open(id)),
+        action("open", () => this.open(row)),
         mine ? action(row.shared ? "unshare" : "share_now", () => this.share(row)) : null,
         mine ? action("retire", (button) => this.retire(row, button)) : null,
       ),
     );
   }
 
-  open(id) {
-    return this.#try(async () => this.onOpen(await this.api.get(`${this.url}/${id}`)));
+  async open({ scenario_id: id, name }) {
+    const note = document.getElementById("saved-busy");
+    note.textContent = this.say("opening", { name });
+    await this.#try(async () => this.onOpen(await this.api.get(`${this.url}/${id}`)));
+    note.textContent = "";
   }
 
   share(row) {
@@ -86,7 +103,7 @@ export class Saved {
       document.getElementById("error-saved").textContent = this.say("compare_two");
       return null;
     }
-    replace(root, el("p", { cls: "quiet", text: this.say("evaluating") }));
+    this.#busy(root, "evaluating");
     return this.#try(async () => {
       const query = new URLSearchParams({ a, b });
       if (this.at) query.set("at", this.at);
@@ -96,6 +113,7 @@ export class Saved {
 
   #compared(root, { a, b, difference }) {
     const { say, result } = this;
+    root.setAttribute("aria-busy", "false");
     replace(
       root,
       el("h2", { cls: "section", text: say("compare_result", { a: a.name, b: b.name }) }),

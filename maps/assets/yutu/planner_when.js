@@ -1,5 +1,6 @@
 // The time the page is about: now, or a past one; changing it opens the page again at that time.
 
+import { dayAndTime } from "./dom.js";
 import { words } from "./planner_api.js";
 
 const CITY_OFFSET = "+08:00";
@@ -10,6 +11,7 @@ export class When {
     Object.assign(this, { api, url, at, lang, say, faults });
     this.kind = document.getElementById("when-kind");
     this.input = document.getElementById("when-at");
+    this.note = document.getElementById("when-note");
     // a browser may remember what was chosen before
     this.kind.value = at ? "past" : "now";
     this.input.value = local(at ? Date.parse(at) : Date.now());
@@ -18,7 +20,15 @@ export class When {
       event.preventDefault();
       this.go();
     });
+    window.addEventListener("pageshow", () => this.busy("")); // also when it is come back to
     this.draw();
+  }
+
+  // What is being opened; said before anything is asked for, and until the other page is there.
+  busy(words) {
+    this.note.textContent = words;
+    document.getElementById("when").setAttribute("aria-busy", String(Boolean(words)));
+    document.getElementById("when-go").disabled = Boolean(words);
   }
 
   draw() {
@@ -29,7 +39,10 @@ export class When {
     this.faults.clear();
     this.draw();
     if (this.kind.value === "past") this.input.focus();
-    else if (this.at) location.assign(`${this.url}?${new URLSearchParams({ lang: this.lang })}`);
+    else if (this.at) {
+      this.busy(this.say("time_to_now"));
+      location.assign(`${this.url}?${new URLSearchParams({ lang: this.lang })}`);
+    }
   }
 
   // The page at that time is asked for first, so that a refusal is told here.
@@ -39,10 +52,12 @@ export class When {
     if (!value) return this.faults.at("at", this.say("time_missing"));
     const at = `${value.length === 16 ? `${value}:00` : value}${CITY_OFFSET}`;
     if (Date.parse(at) > Date.now()) return this.faults.at("at", this.say("time_future"));
+    this.busy(this.say("time_reading", { time: dayAndTime(at) }));
     const address = `${this.url}?${new URLSearchParams({ lang: this.lang, at })}`;
     try {
       await this.api.ask("GET", address, undefined, "application/json");
     } catch (refusal) {
+      this.busy("");
       return refusal.faults?.length ? this.faults.show(refusal) : this.faults.at("at", words(refusal, this.say));
     }
     return location.assign(address);
