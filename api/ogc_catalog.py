@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -18,6 +19,7 @@ from cql2 import Expr
 from tipg.collections import Column, PgCollection
 
 from api.ogc_pool import CITY_READER, SCHEMA, ReaderPool
+from api.ogc_query import unknown_property
 from geo.errors import Fault, InvalidInput
 
 STRUCTURE_S = 2.0
@@ -39,6 +41,7 @@ OPERATORS = (
     | {"and", "or", "not", "like", "between", "in", "isNull", "casei", "+", "-", "*", "/"}
     | {"a_contains", "a_containedBy", "a_equals", "a_overlaps"}
 )
+GEOMETRY_NAMES = ("geom", "geometry")
 DEPTH_MAX = 40
 VERTICES_MAX = 20_000
 
@@ -63,9 +66,16 @@ GROUP BY c.oid, c.relname ORDER BY c.relname
 class OgcCollection(PgCollection):
     """A view of the schema; refuses filters on what it does not have and tiles that would lose."""
 
+    def names(self) -> dict[str, str]:
+        """What a filter may call a property → its column. The place is `geom` in the views and
+        `geometry` in every answer: both are taken."""
+        own = {c.name: c.name for c in self.table_columns}
+        place = self.geometry_column
+        return own if place is None else dict.fromkeys(GEOMETRY_NAMES, place.name) | own
+
     def cql_where(self, *, cql: Expr | None = None, **more: Any) -> Expr | None:  # type: ignore[override]
         if cql is not None:
-            cql = Expr(checked_filter(cql.to_json(), {c.name for c in self.table_columns}))
+            cql = Expr(checked_filter(cql.to_json(), self.names()))
         found: Expr | None = super().cql_where(cql=cql, **more)
         return found
 
@@ -182,9 +192,9 @@ class OgcCatalog:
         )
 
 
-def checked_filter(node: Any, columns: set[str], depth: int = 0) -> Any:
+def checked_filter(node: Any, columns: Mapping[str, str], depth: int = 0) -> Any:
     """A CQL2 filter as JSON, with boxes as polygons. The parser lets any function through to SQL:
-    here only CQL2's own operators and this collection's columns pass.
+    here only CQL2's own operators and this collection's columns pass, under their own names.
 
     Raises InvalidInput.
     """
@@ -195,12 +205,14 @@ def checked_filter(node: Any, columns: set[str], depth: int = 0) -> Any:
     if not isinstance(node, dict):
         return node
     if "property" in node:
-        if node["property"] not in columns:
-            raise _refused("names a property this collection does not have")
-        return {"property": node["property"]}
+        name = str(node["property"])
+        if name not in columns:
+            raise _refused(unknown_property([name], columns))
+        return {"property": columns[name]}
     if "op" in node:
         if node["op"] not in OPERATORS:
-            raise _refused("uses a function or operator that is not taken")
+            known = ", ".join(sorted(OPERATORS))
+            raise _refused(f"uses {str(node['op'])[:60]}, which is not taken; those are {known}")
         args = node.get("args")
         return {"op": node["op"], "args": checked_filter(args, columns, depth + 1)}
     if "bbox" in node:

@@ -7,7 +7,7 @@ is known and readable, or named as a fault.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -27,6 +27,9 @@ FILTER_CHARACTERS_MAX = 200_000
 FILTER_BRACKETS_MAX = 10
 FILTER_NEGATIONS_MAX = 100
 FILTER_OPERATORS_MAX = 2_000
+NAME_CHARACTERS_TOLD = 60
+NAMES_CHARACTERS_TOLD = 300
+PARSED_UNTIL = re.compile(r" *--> ([0-9]{1,9}):([0-9]{1,9})\n", re.ASCII)
 OPERATOR = re.compile(r"[-+*/^%|]|and|or|div", re.IGNORECASE)
 ZOOM_MAX = 24
 CRS84 = {
@@ -69,7 +72,10 @@ def _beyond(value: str) -> bool:
 
 
 def check_query(
-    path: str, given: Iterable[tuple[str, str]], place: Mapping[str, str], columns: set[str] | None
+    path: str,
+    given: Iterable[tuple[str, str]],
+    place: Mapping[str, str],
+    columns: Collection[str] | None,
 ) -> None:
     """Raises InvalidInput naming every parameter that is unknown, repeated or unreadable.
 
@@ -77,20 +83,23 @@ def check_query(
     """
     faults: list[Fault] = []
     taken = set(EVERYWHERE)
+    own = set(columns or ())
     if path.endswith("/items"):
-        taken |= SELECTION | {"offset", "bbox-only"} | (columns or set())
+        taken |= SELECTION | {"offset", "bbox-only"} | own
     elif path.endswith("/items/{itemId:path}"):
         taken |= {"properties", "geom-column", "datetime-column", "bbox-only", "simplify", "crs"}
     elif path.endswith("/{z}/{x}/{y}"):
-        taken |= SELECTION | (columns or set())
+        taken |= SELECTION | own
     elif path.endswith(".json"):
-        taken |= SELECTION | {"minzoom", "maxzoom"} | (columns or set())
+        taken |= SELECTION | {"minzoom", "maxzoom"} | own
     elif path.endswith("/collections"):
         taken |= {"bbox", "datetime", "limit", "offset", "type"}
     seen: set[str] = set()
     for name, value in given:
         if name not in taken:
-            faults.append(Fault("is not a parameter of this resource", None, name[:40]))
+            known = ", ".join(sorted(taken))
+            reason = f"is not a parameter of this resource; those are {known}"
+            faults.append(Fault(reason, None, name[:40]))
         elif name in seen:
             faults.append(Fault("is given twice", None, name))
         else:
@@ -122,7 +131,7 @@ def tile_faults(place: Mapping[str, str]) -> list[Fault]:
     ]
 
 
-def _check(name: str, value: str, columns: set[str] | None) -> None:
+def _check(name: str, value: str, columns: Collection[str] | None) -> None:
     if "\x00" in value:
         raise ValueError("has a NUL character")
     check = _CHECKS.get(name)
@@ -136,9 +145,19 @@ def _check(name: str, value: str, columns: set[str] | None) -> None:
         _known([] if value.lower() == "none" else [value], columns)
 
 
-def _known(names: Iterable[str], columns: set[str]) -> None:
-    if not {name.strip() for name in names} <= columns:
-        raise ValueError("names a property this collection does not have")
+def _known(names: Iterable[str], columns: Collection[str]) -> None:
+    strange = [one for one in (name.strip() for name in names) if one not in columns]
+    if strange:
+        raise ValueError(unknown_property(strange, columns))
+
+
+def unknown_property(names: Iterable[str], columns: Iterable[str]) -> str:
+    """The reason why properties are refused, with those there are."""
+    told = ", ".join(name[:NAME_CHARACTERS_TOLD] or '""' for name in names)
+    known = ", ".join(columns)
+    return (
+        f"names {told[:NAMES_CHARACTERS_TOLD]}, which this collection does not have; it has {known}"
+    )
 
 
 def _number(least: int, most: int) -> Callable[[str], None]:
@@ -177,7 +196,7 @@ def _filter(value: str) -> None:
     except BaseException as error:  # a panic of the parser is no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        raise ValueError("is not CQL2 text or JSON") from None
+        raise ValueError(_unread(str(error))) from None
     if not isinstance(parsed, dict | bool):
         raise ValueError("is not a condition")
     try:
@@ -186,6 +205,15 @@ def _filter(value: str) -> None:
         raise ValueError("is nested too deeply") from None
     if len(written) > FILTER_CHARACTERS_MAX:
         raise ValueError("is too long")
+
+
+def _unread(told: str) -> str:
+    """Where the parser could not go on, if it says so; its own words name what it is made of."""
+    place = PARSED_UNTIL.match(told)
+    if place is None:
+        return "is not CQL2 text or JSON"
+    line, column = place.groups()
+    return f"is not CQL2: it cannot be read from line {line}, column {column} on"
 
 
 def _check_depth(text: str) -> None:
@@ -212,7 +240,10 @@ def _one_of(*allowed: str) -> Callable[[str], None]:
 
 def _crs(value: str) -> None:
     if value not in CRS84:
-        raise ValueError("only CRS84 is served here; /v1/export takes crs=EPSG:4490 and others")
+        raise ValueError(
+            "only http://www.opengis.net/def/crs/OGC/1.3/CRS84 is served here;"
+            " /v1/export takes crs=EPSG:4490 and others"
+        )
 
 
 def _simplify(value: str) -> None:

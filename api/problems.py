@@ -124,7 +124,7 @@ def answer_error(error: Exception, lang: str) -> Response:
         detail = error.detail if isinstance(error.detail, str) and error.status_code < 500 else None
         return problem(error.status_code, detail, lang=lang, headers=error.headers)
     if isinstance(error, RequestValidationError):
-        faults = [_fault(one) for one in error.errors()]
+        faults = faults_of(error)
         return problem(422, summary(faults, lang)[:DETAIL_MAX], lang=lang, faults=faults)
     status = status_of(error)
     if isinstance(error, ClientDisconnect):  # for the log: nobody is there to read it
@@ -166,6 +166,11 @@ def install(app: FastAPI) -> None:
         if kind is not Exception:  # that one is caught by the outermost middleware
             app.add_exception_handler(kind, handle)
     app.add_exception_handler(ResponseValidationError, handle)
+
+
+def faults_of(error: RequestValidationError) -> list[Fault]:
+    """What pydantic found, as faults of ours."""
+    return [_fault(one) for one in error.errors()]
 
 
 def _fault(error: Mapping[str, Any]) -> Fault:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, cast
 from urllib.parse import quote
 
@@ -17,8 +17,8 @@ from morecantile import tms as every_tms
 from tipg import model
 from tipg.collections import Collection, CollectionList
 from tipg.dependencies import OutputType, s_intersects
+from tipg.errors import MissingDatetimeColumn, TiPgError
 from tipg.errors import NotFound as TipgNotFound
-from tipg.errors import TiPgError
 from tipg.factory import COMMON_CONFORMS, EndpointsFactory, OGCFeaturesFactory, OGCTilesFactory
 from tipg.resources.enums import MediaType
 from tipg.resources.response import ORJSONResponse
@@ -26,22 +26,24 @@ from tipg.resources.response import ORJSONResponse
 from api.audit_notes import note_rows
 from api.bbox import parse_bbox
 from api.deps import Caller, services_of
-from api.language import language_of
+from api.language import Lang, language_of
+from api.messages import summary
 from api.ogc_catalog import OgcCatalog, OgcCollection
 from api.ogc_page import OgcPages
 from api.ogc_pool import Reader, ReaderPool, reader
 from api.ogc_query import check_query, tidied
 from api.policy import READS_INCIDENTS
-from api.problems import problem
+from api.problems import DETAIL_MAX, faults_of, problem
 from api.routing import PolicedRoute
 from data.accounts import Account
-from geo.errors import InvalidInput, NotFound, Unavailable
+from geo.errors import Fault, InvalidInput, NotFound, Unavailable
 
 PREFIX = "/ogc"
 TITLE = "渝图 OGC API"
 INCIDENTS = "incidents"
 #: Codes of a question the database cannot make sense of: bad data, bad types, a bad geometry.
 ASKED_WRONGLY = ("22", "42", "XX")
+DIVIDES_BY_ZERO = "22012"
 RETURNED = re.compile(rb'"numberReturned": ?([0-9]{1,9})')
 JSON_OR_PAGE = Annotated[MediaType | None, Depends(OutputType)]
 
@@ -56,28 +58,32 @@ class OgcRoute(PolicedRoute):
 
         async def answered(request: Request) -> Response:
             lang = language_of(request.scope)
+            asking = Request(tidied(request.scope), request.receive)
             try:
-                answer = await handle(Request(tidied(request.scope), request.receive))
+                answer = await handle(asking)
                 _note_features(request, answer)
                 return answer
             except InvalidInput as error:
-                return problem(400, lang=lang, faults=error.faults)
-            except RequestValidationError:
-                return problem(400, lang=lang)
+                return asked_wrongly(error.faults, lang)
+            except RequestValidationError as error:
+                return asked_wrongly(faults_of(error), lang)
             except HTTPException as error:
                 if error.status_code != 422:
                     raise
-                return problem(400, lang=lang)
+                return asked_wrongly([_unanswerable(asking)], lang)
             except TipgNotFound:
                 raise NotFound("no such feature") from None
+            except MissingDatetimeColumn:
+                reason = "this collection has no time to select by"
+                return asked_wrongly([Fault(reason, None, "datetime")], lang)
             except TiPgError:
-                return problem(400, lang=lang)
+                return asked_wrongly([_unanswerable(asking)], lang)
             except asyncpg.QueryCanceledError:
                 raise Unavailable("this took too long; ask for less, or export it") from None
             except asyncpg.PostgresError as error:
                 if (error.sqlstate or "")[:2] in ASKED_WRONGLY and request.query_params:
                     log.info("asked wrongly", sqlstate=error.sqlstate)
-                    return problem(400, lang=lang)
+                    return asked_wrongly([_refused_by_database(asking, error.sqlstate or "")], lang)
                 if (error.sqlstate or "")[:2] in ("08", "53", "57"):
                     raise Unavailable("the database does not answer; ask again") from None
                 raise
@@ -85,6 +91,40 @@ class OgcRoute(PolicedRoute):
                 raise Unavailable("the database does not answer; ask again") from None
 
         return answered
+
+
+def asked_wrongly(faults: Sequence[Fault], lang: Lang) -> Response:
+    """The problem 400 with every fault, and all of them as one line for people."""
+    return problem(400, summary(faults, lang)[:DETAIL_MAX], lang=lang, faults=faults)
+
+
+def _refused_by_database(request: Request, sqlstate: str) -> Fault:
+    """Why a question that could be read cannot be computed; of which parameters, if it is known."""
+    if sqlstate == DIVIDES_BY_ZERO:
+        return Fault("divides by zero", None, _selecting(request))
+    types = ", ".join(f"{name} {kind}" for name, kind in _columns(request).items())
+    reason = f"has a value that is not of its property's type; the properties are {types}"
+    return Fault(reason, None, _selecting(request))
+
+
+def _unanswerable(request: Request) -> Fault:
+    known = ", ".join(_columns(request))
+    return Fault(
+        f"cannot be answered as asked; the properties are {known}", None, _selecting(request)
+    )
+
+
+def _selecting(request: Request) -> str | None:
+    """The parameters of a question that hold values of its own."""
+    columns = _columns(request)
+    names = [n for n in request.query_params if n in columns or n in ("filter", "ids", "bbox")]
+    return ", ".join(names) or None
+
+
+def _columns(request: Request) -> dict[str, str]:
+    """The asked collection's properties and their types, as `asked` noted them."""
+    found: dict[str, str] = getattr(request.state, "columns", {})
+    return found
 
 
 def _note_features(request: Request, answer: Response) -> None:
@@ -105,7 +145,8 @@ async def asked(request: Request, account: Caller) -> None:
     name = request.path_params.get("collectionId")
     if name is not None:
         found = (await visible(request, account)).get(name)
-        columns = {c.name for c in found.table_columns} if found else None
+        columns = {c.name: c.type for c in found.table_columns} if found else None
+        request.state.columns = columns or {}
     route = cast(APIRoute, request.scope["route"])
     check_query(route.path, request.query_params.multi_items(), request.path_params, columns)
     reader.set(Reader(account.districts, account.username))

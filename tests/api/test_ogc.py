@@ -144,14 +144,17 @@ def test_a_box_by_parameter_and_by_filter_select_the_same(client: httpx.Client, 
     ring = f"{box[0]} {box[1]}, {box[2]} {box[1]}, {box[2]} {box[3]}, {box[0]} {box[3]}, {box[0]} {box[1]}"
     by_box = items(client, key("planner"), bbox=",".join(map(str, box)))
     by_filter = items(client, key("planner"), filter=f"S_INTERSECTS(geom, POLYGON(({ring})))")
+    by_answer = items(client, key("planner"), filter=f"S_INTERSECTS(geometry, POLYGON(({ring})))")
     by_json = items(
         client,
         key("planner"),
         filter_lang="cql2-json",
-        filter=json.dumps({"op": "s_intersects", "args": [{"property": "geom"}, {"bbox": box}]}),
+        filter=json.dumps(
+            {"op": "s_intersects", "args": [{"property": "geometry"}, {"bbox": box}]}
+        ),
     )
     ids = {f"{NANAN}-{i:03d}" for i in range(5)}
-    for page in (by_box, by_filter, by_json):
+    for page in (by_box, by_filter, by_answer, by_json):
         assert {one["id"] for one in page["features"]} == ids
         assert page["numberMatched"] == 5
 
@@ -189,6 +192,46 @@ def test_garbage_is_a_problem_and_never_a_500(
     assert_problem(answer, 400)
     assert "asyncpg" not in answer.text
     assert "SELECT" not in answer.text
+    told = answer.json()
+    (field,) = {one["field"] for one in told["errors"]}
+    assert field in params
+    assert told["detail"].startswith(field)
+    assert re.search("[\u4e00-\u9fff]", told["detail"])
+
+
+NAMED = [
+    (
+        {"properties": "name,nosuch,nor_this"},
+        "properties",
+        ("nosuch, nor_this", "load_kw", "state"),
+    ),
+    ({"sortby": "-nosuch,name"}, "sortby", ("nosuch", "load_kw", "state")),
+    ({"filter": "nosuch = 1"}, "filter", ("nosuch", "geometry", "load_kw", "state")),
+    ({"filter": "pg_sleep(5) = 1"}, "filter", ("pg_sleep", "s_intersects", "between")),
+    ({"filter": "name ="}, "filter", ("line 1, column 7",)),
+    ({"filter": "load_kw > 'much'"}, "filter", ("load_kw bigint", "name text")),
+    ({"load_kw": "much"}, "load_kw", ("load_kw bigint",)),
+    ({"colour": "red"}, "colour", ("bbox", "filter", "load_kw", "sortby")),
+    ({"bbox": "106,29,107"}, "bbox", ("west,south,east,north",)),
+    ({"crs": "EPSG:4490"}, "crs", ("OGC/1.3/CRS84", "/v1/export")),
+    ({"datetime": "yesterday"}, "datetime", ("time with offset",)),
+]
+
+
+@pytest.mark.parametrize(("params", "field", "words"), NAMED, ids=str)
+def test_a_refusal_names_the_parameter_the_property_and_those_there_are(
+    params: dict[str, str], field: str, words: tuple[str, ...], client: httpx.Client, key: Key
+) -> None:
+    path = "/ogc/collections/facilities/items"
+    answer = client.get(path, headers=key("planner"), params=params | {"lang": "en"})
+    assert_problem(answer, 400)
+    (fault,) = answer.json()["errors"]
+    assert fault["field"] == field
+    for word in words:
+        assert word in fault["reason"]
+        assert word in answer.json()["detail"]
+    in_chinese = client.get(path, headers=key("planner"), params=params).json()["detail"]
+    assert re.search("[\u4e00-\u9fff]", in_chinese)
 
 
 def test_garbage_on_the_list_of_collections_and_in_tiles_is_a_400(
