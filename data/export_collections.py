@@ -43,7 +43,7 @@ class Collection:
 
 _BOX = "ST_MakeEnvelope(:west, :south, :east, :north, 4326)"
 _INSIDE = {"bbox": f"ST_Intersects(e.geom, {_BOX})"}
-_ADCODE = {"adcode": "e.adcode = :adcode"}
+_ADCODE = {"adcode": "e.adcode = ANY (CAST(:adcode AS text[]))"}
 
 ADCODE = Column("adcode", "区县代码")
 DISTRICTS = Collection(
@@ -177,7 +177,7 @@ OUTAGES = Collection(
         "bbox": f"(ST_Intersects(e.geom, {_BOX}) OR (e.geom IS NULL AND EXISTS ("
         "SELECT 1 FROM facility f WHERE f.facility_id = ANY (e.facility_ids)"
         f" AND ST_Intersects(f.geom, {_BOX}))))",
-        "adcode": "CAST(:adcode AS text) = ANY (e.adcodes)",
+        "adcode": "e.adcodes && CAST(:adcode AS text[])",
         "operator": "e.operator = :operator",
         "open": "e.open = :open",
     },

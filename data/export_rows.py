@@ -6,7 +6,8 @@ has been taken; before that nobody may call an export whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +41,8 @@ from geo.grade import assess
 
 CHUNK_ROWS = 10_000
 STATEMENT_TIMEOUT_S = 600
+ADCODES_MAX = 200
+ADCODE = re.compile(r"[0-9]{6}", re.ASCII)
 READS_INCIDENTS = frozenset({"viewer", "field", "planner", "commander", "admin"})
 #: The situation document in force, or the one known at a time.
 Document = Callable[[Connection, datetime | None], Mapping[str, Any]]
@@ -135,6 +138,9 @@ def wanted_of(
     if at is not None and not collection.at:
         faults.append(Fault(f"{name} are exported as they are now", None, "at"))
     states = STATES if name == "facilities" else ("open", *INCIDENT_STATES)
+    if "adcode" in given and "adcode" in collection.filters:
+        given["adcode"], wrong = _codes(given["adcode"])
+        faults += wrong
     if "state" in collection.filters and not set(given.get("state", ())) <= set(states):
         faults.append(Fault(f"must be of {', '.join(states)}", None, "state"))
     system = WGS84
@@ -224,11 +230,34 @@ def _grader(
     return graded
 
 
-def _refuse_unknown_district(connection: Connection, version_id: int, adcode: str) -> None:
-    known = text("SELECT EXISTS (SELECT 1 FROM district WHERE version_id = :v AND adcode = :code)")
-    if not connection.execute(known, {"v": version_id, "code": adcode}).scalar_one():
-        reason = f"the divisions used have no district {adcode}"
+def _codes(given: Iterable[str]) -> tuple[list[str], list[Fault]]:
+    """Codes of districts, repeated or with commas between them, each once in order."""
+    codes = list(dict.fromkeys(one.strip() for text in given for one in text.split(",")))
+    wrong = [one[:20] for one in codes if not ADCODE.fullmatch(one)]
+    if wrong:
+        reason = f"is six digits for each district, not {', '.join(wrong[:10]) or 'nothing'}"
+        return codes, [Fault(reason, None, "adcode")]
+    if len(codes) > ADCODES_MAX:
+        return codes, [Fault(f"are more than {ADCODES_MAX} districts", None, "adcode")]
+    return codes, []
+
+
+def _chosen_districts(
+    connection: Connection, version_id: int, codes: Sequence[str]
+) -> list[dict[str, str]]:
+    """Codes and names in the divisions used. Raises InvalidInput naming every unknown code."""
+    known = text(
+        "SELECT adcode, name FROM district WHERE version_id = :v AND adcode = ANY (:codes)"
+    )
+    names = {
+        row.adcode: row.name
+        for row in connection.execute(known, {"v": version_id, "codes": list(codes)})
+    }
+    strange = [code for code in codes if code not in names]
+    if strange:
+        reason = f"the divisions used have no district {', '.join(strange[:10])}"
         raise InvalidInput([Fault(reason, None, "adcode")])
+    return [{"adcode": code, "name": names[code]} for code in codes]
 
 
 def _about(
@@ -244,8 +273,7 @@ def _about(
     if wanted.collection.name == "facilities":
         given = wanted.filters
         refuse_strange(connection, given.get("kind"), given.get("operator"))
-    if "adcode" in wanted.filters:
-        _refuse_unknown_district(connection, version_row.id, wanted.filters["adcode"])
+    chosen = _chosen_districts(connection, version_row.id, wanted.filters.get("adcode", ()))
     asked: dict[str, Any] = {
         **{name: value for name, value in wanted.filters.items() if name != "bbox"},
         "known": known,
@@ -260,6 +288,7 @@ def _about(
         "collection": wanted.collection.name,
         "title": wanted.collection.title,
         "filters": _told(wanted.filters),
+        **({"filter_districts": chosen} if chosen else {}),
         "crs": wanted.crs,
         "at": _instant(wanted.at),
         "as_of": shown.get("as_of") or _instant(received),
@@ -301,10 +330,14 @@ def _inventory_share(connection: Connection) -> float | None:
 
 
 def _told(filters: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    """As the manifest has them: one district is its code, several are a list."""
+    found: dict[str, Any] = {
         name: _instant(value) if isinstance(value, datetime) else value
         for name, value in filters.items()
     }
+    if len(found.get("adcode", ())) == 1:
+        found["adcode"] = found["adcode"][0]
+    return found
 
 
 def _instant(value: datetime | None) -> str | None:

@@ -308,6 +308,11 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "limit_to": ("范围", "Extent"),
     "limit_all": ("全部可见", "All that is visible"),
     "limit_bbox": ("所选区域的外接矩形", "The region's bounding box"),
+    "limit_picked": ("所选的各区县", "The districts chosen as the region"),
+    "need_districts": (
+        "请先在“区域”中选定一个或多个区县。",
+        "Choose one or more districts first, under “Region”.",
+    ),
     "limit_district": ("一个区县", "One district"),
     "state": ("状态", "State"),
     "all_states": ("全部状态", "All states"),

@@ -33,7 +33,9 @@ def export_command(
     ] = None,
     at: Annotated[str | None, typer.Option(help="As known at that time (RFC 3339).")] = None,
     bbox: Annotated[str | None, typer.Option(help="west,south,east,north, WGS-84.")] = None,
-    adcode: Annotated[str | None, typer.Option(help="Of one district.")] = None,
+    adcode: Annotated[
+        list[str] | None, typer.Option(help="Of this district; may be repeated, or with commas.")
+    ] = None,
     kind: Annotated[str | None, typer.Option()] = None,
     operator: Annotated[str | None, typer.Option()] = None,
     state: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,

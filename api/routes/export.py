@@ -12,8 +12,10 @@ from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
 from api.bbox import BBoxDep
-from api.deps import At, Caller, ServicesDep
+from api.deps import At, Caller, LangDep, ServicesDep
+from api.export_name import disposition
 from api.export_part import Exports, SituationDocument, write_wanted
+from api.language import Lang
 from api.parts import BuilderPart
 from api.routing import make_router
 from data.export_files import MEDIA
@@ -36,6 +38,7 @@ LEFT_OUT = ("columns", "sources")
 def export(
     services: ServicesDep,
     account: Caller,
+    language: LangDep,
     collection: str,
     format: str,
     at: At,
@@ -44,7 +47,14 @@ def export(
         str | None,
         Query(max_length=60, description="WGS84, CGCS2000, GCJ-02, BD-09 or EPSG:<n>"),
     ] = None,
-    adcode: Annotated[str | None, Query(pattern=r"^[0-9]{6}$")] = None,
+    adcode: Annotated[
+        list[str] | None,
+        Query(
+            max_length=200,
+            description="Codes of districts, repeated or with commas between them",
+            examples=["500103,500108"],
+        ),
+    ] = None,
     kind: Annotated[str | None, Query(max_length=100)] = None,
     operator: Annotated[str | None, Query(max_length=200)] = None,
     state: Annotated[list[str] | None, Query(max_length=10)] = None,
@@ -87,18 +97,19 @@ def export(
         manifest = write_wanted(
             services.engine, account, wanted, services.packs, situation, path, format, lang
         )
-    return _sent(path, manifest, collection, format)
+    return _sent(path, manifest, format, language)
 
 
-def _sent(path: Path, manifest: dict[str, Any], collection: str, suffix: str) -> Response:
+def _sent(path: Path, manifest: dict[str, Any], suffix: str, language: Lang) -> Response:
     told = {name: value for name, value in manifest.items() if name not in LEFT_OUT}
-    stamp = re.sub(r"[^0-9T]", "", str(manifest["as_of"] or ""))[:15]
-    name = f"yutu-{collection}-{stamp}.{suffix}" if stamp else f"yutu-{collection}.{suffix}"
     return FileResponse(
         path,
         media_type=MEDIA[suffix],
-        filename=name,
-        headers={"Yutu-Manifest": _ascii(told), "Cache-Control": "no-store"},
+        headers={
+            "Yutu-Manifest": _ascii(told),
+            "Cache-Control": "no-store",
+            "Content-Disposition": disposition(manifest, suffix, language),
+        },
         background=BackgroundTask(path.unlink, missing_ok=True),
     )
 

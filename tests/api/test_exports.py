@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import geopandas as gpd
 import httpx
@@ -308,6 +310,81 @@ def test_filters_are_those_of_the_api_and_others_are_refused(
                  "facilities.csv?adcode=x", "situation.csv?reporters=true"):  # fmt: skip
         assert client.get(f"/v1/export/{path}", headers=key("commander")).status_code == 422, path
     assert_problem(client.get("/v1/export/nosuch.csv", headers=key("planner")), 404)
+
+
+@pytest.mark.parametrize("name", ["facilities", "districts", "situation", "outages", "incidents"])
+def test_several_districts_are_asked_for_repeated_or_with_commas(
+    name: str, fetch: Fetch, client: httpx.Client, key: Key
+) -> None:
+    path, manifest = fetch(name, "csv", adcode=f"{NANAN}, {YUZHONG}")
+    again, _ = fetch(name, "csv", adcode=[NANAN, YUZHONG, NANAN])
+    frame = opened(path)
+    assert frame.equals(opened(again))
+    assert manifest["filters"]["adcode"] == [NANAN, YUZHONG]
+    assert [one["adcode"] for one in manifest["filter_districts"]] == [NANAN, YUZHONG]
+    assert [one["name"] for one in manifest["filter_districts"]] == ["南岸区", "渝中区"]
+    ids = frame.columns[0]
+    parts = [opened(fetch(name, "csv", adcode=code)[0])[ids] for code in (NANAN, YUZHONG)]
+    assert set(frame[ids]) == set(pd.concat(parts)) != set()
+    assert fetch(name, "csv", adcode=NANAN)[1]["filters"]["adcode"] == NANAN
+    asked = f"/v1/export/{name}.csv?adcode={NANAN},500999&adcode=999999"
+    answer = client.get(asked, headers=key("commander") | {"Accept-Language": "en"})
+    assert_problem(answer, 422)
+    (fault,) = answer.json()["errors"]
+    assert fault["field"] == "adcode"
+    assert "500999, 999999" in fault["reason"]
+    for wrong in (
+        "",
+        "500103,",
+        "500103,x",
+        "５００１０３",
+        "500103;500108",
+        ",".join(f"{n:06d}" for n in range(201)),
+    ):
+        answer = client.get(
+            f"/v1/export/{name}.csv", headers=key("commander"), params={"adcode": wrong}
+        )
+        assert_problem(answer, 422)
+
+
+def names(answer: httpx.Response) -> tuple[str, str]:
+    """The file's name in ASCII, and the one in RFC 5987, as a browser reads them."""
+    header = answer.headers["content-disposition"]
+    assert header.isascii()
+    found = re.fullmatch(
+        r'attachment; filename="([A-Za-z0-9_+.-]+)"(?:; filename\*=UTF-8\'\'([A-Za-z0-9%._~-]+))?',
+        header,
+    )
+    assert found is not None, header
+    return found[1], unquote(found[2] or "")
+
+
+def test_a_file_is_named_by_what_it_holds(client: httpx.Client, key: Key) -> None:
+    def named(path: str, **params: Any) -> tuple[str, str]:
+        return names(client.get(f"/v1/export/{path}", headers=key("commander"), params=params))
+
+    plain, chinese = named(
+        "facilities.gpkg", kind="substation", adcode=f"{NANAN},{YUZHONG}", crs="CGCS2000"
+    )
+    stamp = r"\d{8}T\d{6}"
+    assert re.fullmatch(
+        rf"yutu-facilities-substation-2districts-EPSG4490-{stamp}\+0800\.gpkg", plain
+    )
+    assert re.fullmatch(
+        rf"渝图-设施-变电站-南岸区-渝中区-EPSG4490-{stamp}北京时间\.gpkg", chinese
+    ), chinese
+    plain, chinese = named(
+        "districts.csv", adcode=NANAN, crs="EPSG:4546", at="2025-10-01T08:00:00+08:00"
+    )
+    assert plain == f"yutu-districts-{NANAN}-EPSG4546-20251001T080000+0800.csv"
+    assert chinese == "渝图-区县-南岸区-EPSG4546-20251001T080000北京时间.csv"
+    assert named("outages.csv", lang="en", open="true")[1] == ""
+    evil = 'x"; filename=../../etc/passwd\r\nSet-Cookie: a=b;\u202e%00<script>'
+    plain, chinese = named("incidents.csv", kind=evil)
+    assert re.fullmatch(
+        rf"yutu-incidents-x_filename_etc_passwd_Se-EPSG4326-{stamp}\+0800\.csv", plain
+    ), plain
+    assert not set('"/\\\r\n;<>%\u202e') & set(chinese)
 
 
 def test_an_empty_export_is_whole_in_every_format(fetch: Fetch) -> None:

@@ -310,6 +310,12 @@ def test_files_open_in_excel_and_gis_with_the_rows_and_the_system_asked_for(
     frame = gpd.read_file(download(page, tmp_path), layer="facilities")
     assert frame.crs.to_epsg() == 4546
     assert set(frame["facility_id"]) == expected
+    # the districts chosen as the region, by name in the file's
+    page.select_option("#export-limit", "picked")
+    assert f"adcode={YUZHONG}" in page.input_value("#export-address")
+    path = download(page, tmp_path)
+    assert path.name.startswith("渝图-设施-基站-渝中区-EPSG4546-")
+    assert set(gpd.read_file(path, layer="facilities")["facility_id"]) == expected
     # by rectangle: what stands inside the district's box, which is more than the district
     page.select_option("#export-limit", "bbox")
     assert "bbox=106." in page.input_value("#export-address")

@@ -61,7 +61,7 @@ const result = new Result({ root: byId("result"), say, plans: page.plans, kinds:
 const outline = new Outline({ map, featureOf: (code) => features.get(code), say, faults: regionFaults, onChange: regionChanged });
 const changes = new Changes({ say, kinds: page.kinds, nameOf, faults: changeFaults, region: () => outline, onChange: changesChanged });
 const finder = new FacilityFinder({ api, url: page.urls.facilities, say, kinds: page.kinds, nameOf, bbox: () => outline.bbox() });
-const files = new Files({ api, url: page.urls.export, at: page.at, say, faults: exportFaults, bbox: () => outline.bbox() });
+const files = new Files({ api, url: page.urls.export, at: page.at, say, faults: exportFaults, bbox: () => outline.bbox(), adcodes: () => outline.body?.adcodes });
 const saved = new Saved({ api, url: page.urls.scenarios, at: page.at, say, username: page.username, result, onOpen: openSaved });
 new When({ api, url: page.urls.page, at: page.at, lang: page.lang, say, faults: whenFaults });
 

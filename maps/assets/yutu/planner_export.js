@@ -8,8 +8,9 @@ const NAMELESS = { formats: new Set(["gpkg", "parquet"]), systems: new Set(["GCJ
 const NOW_ONLY = new Set(["facilities", "teams"]);
 
 export class Files {
-  constructor({ api, url, at, say, faults, bbox }) {
-    Object.assign(this, { api, url, at, say, faults, bbox });
+  // `bbox` and `adcodes` give the region's box and, where it is chosen by districts, their codes.
+  constructor({ api, url, at, say, faults, bbox, adcodes }) {
+    Object.assign(this, { api, url, at, say, faults, bbox, adcodes });
     this.form = document.getElementById("export-form");
     this.link = document.getElementById("download");
     this.form.addEventListener("input", () => this.draw());
@@ -47,6 +48,7 @@ export class Files {
     if (this.at) query.set("at", this.at);
     const box = limit === "bbox" ? this.bbox() : null;
     if (box) query.set("bbox", box.join(","));
+    if (limit === "picked" && this.adcodes()) query.set("adcode", this.adcodes().join(","));
     if (limit === "district") query.set("adcode", this.#value("adcode"));
     if (what === "facilities") {
       for (const name of ["kind", "state"]) if (this.#value(name)) query.set(name, this.#value(name));
@@ -67,7 +69,7 @@ export class Files {
       const blob = await answer.blob().catch(() => {
         throw new Refusal(0); // cut off in the middle: no half file is handed over
       });
-      const name = /filename="?([^";]+)"?/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1] ?? "yutu";
+      const name = named(answer.headers.get("Content-Disposition") ?? "");
       hand(blob, name);
       note.textContent = this.say("made", { name, n: integer(JSON.parse(answer.headers.get("Yutu-Manifest") ?? "{}").rows) });
     } catch (refusal) {
@@ -87,12 +89,19 @@ export class Files {
     if (this.at && NOW_ONLY.has(what)) return ["collection", "export_now_only"];
     if (NAMELESS.formats.has(format) && NAMELESS.systems.has(this.#crs())) return ["format", "export_no_name"];
     if (this.#value("limit") === "bbox" && !this.bbox()) return ["bbox", "need_region"];
+    if (this.#value("limit") === "picked" && !this.adcodes()) return ["adcode", "need_districts"];
     return null;
   }
 
   #value(name) {
     return document.getElementById(`export-${name}`).value;
   }
+}
+
+// The name in the page's language, else the one in ASCII.
+function named(disposition) {
+  const own = /filename\*=UTF-8''([^;]+)/i.exec(disposition)?.[1];
+  return own ? decodeURIComponent(own) : (/filename="?([^";]+)"?/.exec(disposition)?.[1] ?? "yutu");
 }
 
 function hand(blob, name) {
