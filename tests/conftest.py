@@ -30,6 +30,8 @@ from data.cluster import Cluster
 FOLDER = "yutu-test-"
 TEMPLATE = "yutu_template"
 JUST_MADE_S = 60.0
+DISK, MEMORY = Path("/tmp"), Path("/dev/shm")
+PLENTY = 6 * 2**30
 # Fast instead of crash-proof, which check_durability refuses unless told that this is a test. Tests
 # of durability start their own cluster without these.
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
@@ -54,7 +56,7 @@ structlog.configure(
 @pytest.fixture(scope="session", autouse=True)
 def _own_environment() -> Iterator[None]:
     """No test reads the operator's settings or writes below the checkout's `var/`."""
-    with pytest.MonkeyPatch.context() as patch, _short_folder() as var:
+    with pytest.MonkeyPatch.context() as patch, make_short_folder() as var:
         for name in [
             one for one in os.environ if one.startswith("YUTU_") or one in {"PORT", "TLS"}
         ]:
@@ -67,7 +69,7 @@ def _own_environment() -> Iterator[None]:
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A folder with a short name that PostgreSQL's system user may enter (tmp_path is neither)."""
-    with _short_folder() as folder:
+    with make_short_folder() as folder:
         yield folder
 
 
@@ -75,7 +77,7 @@ def short_folder() -> Iterator[Path]:
 def cluster() -> Iterator[Cluster]:
     """The PostgreSQL of this test process; quick, so not crash-proof."""
     _sweep()
-    with _short_folder() as folder:
+    with make_short_folder() as folder:
         own = Cluster(folder / "pg", folder / "run", settings=QUICK | ROOMY)
         own.start()
         try:
@@ -183,8 +185,8 @@ def _administer(cluster: Cluster, command: sql.Composed) -> None:
 
 
 @contextlib.contextmanager
-def _short_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir="/tmp"))
+def make_short_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=MEMORY if _plenty() else DISK))
     folder.chmod(0o755)
     try:
         yield folder
@@ -192,9 +194,20 @@ def _short_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _plenty() -> bool:
+    """Whether memory may hold a test's files. What outlives a killed process is the same there as
+    on a disk, no test takes the power away, and nothing waits for fsync."""
+    try:
+        found, told = os.statvfs(MEMORY), Path("/proc/meminfo").read_text(encoding="ascii")
+        available = int(told.split("MemAvailable:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        return False
+    return min(found.f_bavail * found.f_frsize, available) >= PLENTY
+
+
 def _sweep() -> None:
     """End the servers of test processes that were killed: nobody holds their lock any more."""
-    for lock in Path("/tmp").glob(f"{FOLDER}*/*.lock"):
+    for lock in [one for place in (DISK, MEMORY) for one in place.glob(f"{FOLDER}*/*.lock")]:
         data_dir = lock.with_suffix("")
         with contextlib.suppress(OSError), lock.open("r+") as held:
             if time.time() - lock.stat().st_mtime < JUST_MADE_S:

@@ -2,140 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from api.cli import app
-from data.attachments import FOLDER, attached_file, store_attachment
+from data.attachments import FOLDER, attached_file
 from data.backup import archive_command, backups, copy_files_only, make_backup, stop_archiving
 from data.blobs import BlobFolder
-from data.cluster import Cluster
-from data.database import app_engine, migrate, owner_engine
-from data.incident_submission import store_incident
+from data.database import owner_engine
 from data.restore import choose, restore
-from data.rulepacks import load_packs
 from data.settings import PathsSettings
 from data.verify import verify
 from geo.errors import Conflict, Unavailable
-from tests.data.stored import at, bring, inventory, send
+from tests.data.place import Place, attach, content, files, report_down
 from tests.data.test_attachments import picture
-from tests.feeds import COMMANDER, FIELD, incident, load_divisions
-
-SMALL = {"shared_buffers": "64MB", "max_connections": "30"}
-
-
-class Place:
-    """A `var/` with a private cluster in it, as `yutu run` makes one."""
-
-    def __init__(self, var: Path, runtime: Path) -> None:
-        self.var, self.runtime = var, runtime
-        self.cluster = Cluster(var / "postgres", runtime, settings=SMALL)
-
-    def engine(self) -> Engine:
-        return app_engine(self.cluster.url(), pool_size=2, statement_timeout_s=120)
-
-    def set_up(self, facilities: int) -> Engine:
-        """A started cluster's database: the newest schema, the districts, so many facilities."""
-        self.cluster.create_database("yutu")
-        migrate(self.cluster.url())
-        load_divisions(self.cluster.url())
-        engine = self.engine()
-        bring(engine, *inventory(facilities))
-        return engine
-
-
-@pytest.fixture
-def place(short_folder: Path) -> Iterator[Place]:
-    """Districts, an inventory, events, an incident with a photo."""
-    made = Place(short_folder / "var", short_folder / "run")
-    made.cluster.start()
-    try:
-        engine = made.set_up(facilities=200)
-        report_down(engine, "first", range(50))
-        attach(engine, made.var, "one.jpg", 80)
-        engine.dispose()
-        (made.var / "tls").mkdir()
-        (made.var / "tls" / "ca.pem").write_text("certificate authority")
-        yield made
-    finally:
-        made.cluster.stop()
-
-
-def report_down(engine: Engine, prefix: str, which: range) -> None:
-    send(
-        engine,
-        *(
-            {
-                "event_id": f"{prefix}-{i}",
-                "facility_id": f"F{i}",
-                "state": "down",
-                "observed_at": at(i),
-            }
-            for i in which
-        ),
-    )
-
-
-def attach(engine: Engine, var: Path, name: str, size: int) -> tuple[Any, Any]:
-    body, attachment_id = incident(), uuid4()
-    incident_id = UUID(body["incident_id"])
-    store_incident(engine, body, body=b"{}", account=FIELD, packs=load_packs())
-    photo = picture("JPEG", (size, size))
-    blobs = BlobFolder(var / FOLDER)
-    store_attachment(
-        engine, blobs, incident_id, attachment_id, photo, file_name=name, account=FIELD
-    )
-    return incident_id, attachment_id
-
-
-def content(cluster: Cluster) -> dict[str, tuple[int, str]]:
-    """Of every table: its rows, and a hash of them all in an order of their own."""
-    found = {}
-    with psycopg.connect(cluster.url().replace("+psycopg", "", 1)) as connection:
-        tables = connection.execute(
-            "SELECT format('%I.%I', table_schema, table_name) FROM information_schema.tables"
-            " WHERE table_type = 'BASE TABLE' AND table_schema NOT IN"
-            " ('pg_catalog', 'information_schema')"
-        ).fetchall()
-        for (name,) in tables:
-            digest, rows = hashlib.sha256(), 0
-            for (row,) in connection.execute(
-                f'SELECT t::text FROM {name} t ORDER BY t::text COLLATE "C"'.encode()
-            ):
-                digest.update(row.encode() + b"\n")
-                rows += 1
-            found[name] = (rows, digest.hexdigest())
-    return found
-
-
-def files(var: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(var)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for one in (FOLDER, "tls")
-        for path in (var / one).rglob("*")
-        if path.is_file()
-    }
-
-
-@pytest.fixture
-def restored(short_folder: Path) -> Iterator[Place]:
-    """An empty place to restore into; what was started there is stopped."""
-    made = Place(short_folder / "new", short_folder / "run2")
-    yield made
-    made.cluster.stop()
+from tests.feeds import COMMANDER
 
 
 def test_a_restored_database_equals_the_one_that_was_saved(

@@ -20,9 +20,7 @@ from data.database import app_engine, reading
 from data.restore import choose, restore
 from data.vital_signs import Archive, vital_signs
 from geo.errors import Unavailable
-from tests.data.test_backup import Place, content, place, report_down, restored
-
-__all__ = ["place", "restored"]  # fixtures
+from tests.data.place import Place, content, report_down
 
 
 def switch_log(place: Place) -> None:

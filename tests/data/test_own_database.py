@@ -18,7 +18,7 @@ from data.cluster import Cluster
 from data.database import owner_engine
 from data.postgresql import programs
 from data.verify import verify
-from tests.data.test_backup import SMALL, Place, content, report_down
+from tests.data.place import SMALL, Place, content, report_down
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 ROLE = "CREATE ROLE yutu_backup LOGIN REPLICATION"
@@ -61,12 +61,11 @@ class Keeper:
 
 
 @pytest.fixture
-def server(short_folder: Path) -> Iterator[Place]:
+def server(furnished: Place, short_folder: Path) -> Iterator[Place]:
     """Somebody's PostgreSQL, which is not ours to set up."""
     made = Place(short_folder / "theirs", short_folder / "run")
-    made.cluster.start()
     try:
-        made.set_up(facilities=100).dispose()
+        made.start_as(furnished)
         yield made
     finally:
         made.cluster.stop()

@@ -9,7 +9,7 @@ from uuid import uuid4
 from data.cluster import Cluster
 from data.database import owner_engine
 from tests.api.test_feeds_incidents import incident
-from tests.data.test_backup import content, files
+from tests.data.place import content, files
 from tests.torture.ledger import Ledger
 from tests.torture.site import SMALL, Site
 from tests.torture.torture import Torture, row

@@ -50,7 +50,7 @@ class Torture:
     _sites: list[tuple[Site, int]] = field(default_factory=list)
 
     def __enter__(self) -> Torture:
-        self._neighbours = Neighbours([f"/tmp/{PREFIX}", "/tmp/yutu-test-"])
+        self._neighbours = Neighbours([f"/tmp/{PREFIX}", "/tmp/yutu-test-", "/dev/shm/yutu-test-"])
         self._neighbours.start()
         return self
 
