@@ -23,19 +23,37 @@ from data import postmaster
 from data.cluster import Cluster
 from data.postgresql import check_durability, programs, tuned
 from geo.errors import Unavailable
+from tests.conftest import make_short_folder
 
 SMALL = {"shared_buffers": "64MB", "max_connections": "20"}
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="root changes to the system user postgres")
 
 
 @pytest.fixture
-def durable(short_folder: Path) -> Iterator[Cluster]:
-    """A cluster with every durability setting on, stopped."""
+def unmade(short_folder: Path) -> Iterator[Cluster]:
+    """A cluster with every durability setting on, of which nothing is there."""
     cluster = Cluster(short_folder / "pg", short_folder / "run", settings=SMALL)
     yield cluster
     if cluster.is_running():
         cluster.start()  # adopts what a killed owner left
         cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def once_started() -> Iterator[Path]:
+    """The data folder of one that was started and stopped, to be copied: making one takes long."""
+    with make_short_folder() as folder:
+        cluster = Cluster(folder / "pg", folder / "run", settings=SMALL)
+        cluster.start()
+        cluster.stop()
+        yield cluster.data_dir
+
+
+@pytest.fixture
+def durable(unmade: Cluster, once_started: Path) -> Cluster:
+    """A cluster with every durability setting on, stopped."""
+    subprocess.run(["cp", "-a", str(once_started), str(unmade.data_dir)], check=True)
+    return unmade
 
 
 def connect(cluster: Cluster, dbname: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
@@ -77,19 +95,19 @@ def other_process(cluster: Cluster) -> Iterator[subprocess.Popen[bytes]]:
 # -- the plain life --------------------------------------------------------------------------------
 
 
-def test_it_starts_from_nothing_stops_in_order_and_keeps_what_it_held(durable: Cluster) -> None:
-    durable.start()
-    assert durable.owned
-    assert durable.create_database("yutu")
-    assert not durable.create_database("yutu")
-    with connect(durable, "yutu") as connection:
+def test_it_starts_from_nothing_stops_in_order_and_keeps_what_it_held(unmade: Cluster) -> None:
+    unmade.start()
+    assert unmade.owned
+    assert unmade.create_database("yutu")
+    assert not unmade.create_database("yutu")
+    with connect(unmade, "yutu") as connection:
         connection.execute("CREATE EXTENSION postgis")
         connection.execute("CREATE TABLE kept AS SELECT ST_Point(106.55, 29.56) AS place")
-    durable.stop()
-    assert not durable.is_running()
-    assert not durable.runtime_dir.exists()
-    durable.start()
-    with connect(durable, "yutu") as connection:
+    unmade.stop()
+    assert not unmade.is_running()
+    assert not unmade.runtime_dir.exists()
+    unmade.start()
+    with connect(unmade, "yutu") as connection:
         row = connection.execute("SELECT ST_X(place) FROM kept").fetchone()
     assert row == (106.55,)
 
@@ -106,17 +124,17 @@ def test_it_can_be_reached_by_its_private_socket_only(durable: Cluster) -> None:
 
 
 def test_our_settings_leave_every_durability_setting_on_and_rows_out_of_the_log(
-    durable: Cluster,
+    unmade: Cluster,
 ) -> None:
-    durable.start()
+    unmade.start()
     for name in ("fsync", "full_page_writes", "synchronous_commit"):
-        assert one(durable, f"SHOW {name}") == "on"
-    with connect(durable) as connection:
+        assert one(unmade, f"SHOW {name}") == "on"
+    with connect(unmade) as connection:
         connection.execute("CREATE TABLE reporter (phone text PRIMARY KEY)")
         connection.execute("INSERT INTO reporter VALUES ('13800138000')")
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute("INSERT INTO reporter VALUES ('13800138000')")
-    written = durable.log_file.read_text()
+    written = unmade.log_file.read_text()
     assert "duplicate key" in written
     assert "13800138000" not in written
 
@@ -221,12 +239,12 @@ def test_the_socket_of_another_living_server_is_not_taken_away(
     assert one(durable, "SHOW data_directory") == str(durable.data_dir)
 
 
-def test_a_half_made_data_folder_is_made_again(durable: Cluster) -> None:
-    draft = durable.data_dir.with_name("pg.initdb")
+def test_a_half_made_data_folder_is_made_again(unmade: Cluster) -> None:
+    draft = unmade.data_dir.with_name("pg.initdb")
     (draft / "base").mkdir(parents=True)
     (draft / "PG_VERSION").write_text("15\n")
-    durable.start()
-    assert one(durable, "SELECT 1") == 1
+    unmade.start()
+    assert one(unmade, "SELECT 1") == 1
     assert not draft.exists()
 
 
@@ -307,11 +325,11 @@ def test_a_guest_uses_the_server_and_never_stops_it(
 
 
 def test_of_starts_at_the_same_time_one_owns_and_all_can_connect(
-    durable: Cluster, start_owner: Callable[[], subprocess.Popen[str]]
+    unmade: Cluster, start_owner: Callable[[], subprocess.Popen[str]]
 ) -> None:
     processes = [start_owner() for _ in range(4)]
     assert sorted(said(process) for process in processes) == ["guest", "guest", "guest", "owner"]
-    assert one(durable, "SELECT 1") == 1
+    assert one(unmade, "SELECT 1") == 1
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_the_server(durable: Cluster) -> None:
