@@ -31,7 +31,7 @@ FOLDER = "yutu-test-"
 TEMPLATE = "yutu_template"
 JUST_MADE_S = 60.0
 DISK, MEMORY = Path("/tmp"), Path("/dev/shm")
-PLENTY = 6 * 2**30
+PLENTY = 4 * 2**30
 # Fast instead of crash-proof, which check_durability refuses unless told that this is a test. Tests
 # of durability start their own cluster without these.
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}

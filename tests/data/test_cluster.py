@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -24,6 +24,7 @@ from data.cluster import Cluster
 from data.postgresql import check_durability, programs, tuned
 from geo.errors import Unavailable
 from tests.conftest import make_short_folder
+from tests.small_disk import NotMounted, small_disk
 
 SMALL = {"shared_buffers": "64MB", "max_connections": "20"}
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="root changes to the system user postgres")
@@ -374,24 +375,19 @@ def test_a_place_where_no_folder_can_be_is_named_with_the_remedy(
 def test_a_full_disk_is_told_and_leaves_nothing_that_hinders_the_next_start(
     short_folder: Path,
 ) -> None:
-    disk = short_folder / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs", str(disk)], check=False
-    )
-    if mounted.returncode:
-        pytest.skip("this machine lets nobody mount a small disk")
-    cluster = Cluster(disk / "pg", short_folder / "run", settings=SMALL)
-    try:
+    with ExitStack() as ending:
+        try:
+            disk = ending.enter_context(small_disk(short_folder / "disk", 8))
+        except NotMounted as error:
+            pytest.skip(f"a small file system needs root: {error}")
+        cluster = Cluster(disk / "pg", short_folder / "run", settings=SMALL)
+        ending.callback(cluster.stop)
         with pytest.raises(Unavailable, match="initdb failed"):
             cluster.start()
         assert not (disk / "pg").exists()
         subprocess.run(["mount", "-o", "remount,size=512m", str(disk)], check=True)
         cluster.start()
         assert one(cluster, "SELECT 1") == 1
-    finally:
-        cluster.stop()
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 @root_only
