@@ -25,11 +25,11 @@ from data.divisions import districts_frame, version_at
 from data.facilities_at import FacilitiesAt, moment_asked
 from data.incidents import open_incidents
 from data.outages import open_outages
+from data.region_people import people_inside
 from data.rulepacks import RulePacks
 from data.situation import AreaShares, Moment, supply_kinds
 from data.sources import sources_at
 from data.teams import teams_inside
-from geo.coverage import AreaShare
 from geo.grade import assess
 from geo.region import (
     Region,
@@ -166,7 +166,7 @@ def query_region(
         "facilities": _facilities(rows),
         "scope": {"districts": list(account.districts), "operators": list(account.operators)},
         "reported_by_return": returns,
-        "population": _population(parts, shares, kinds),
+        "population": people_inside(parts.districts, shares, kinds),
         "load": load,
         "customers": customers,
         **incidents,
@@ -347,28 +347,7 @@ def _shares_of(asked: _Asked, outage: Mapping[str, Any]) -> dict[str | None, flo
     return {p.adcode: p.share_of_district for p in asked.parts.districts}
 
 
-# --- people, incidents, outages ----------------------------------------------------------------
-
-
-def _population(
-    parts: RegionParts,
-    shares: Mapping[str, Mapping[str, AreaShare]],
-    kinds: Sequence[str],
-) -> dict[str, Any]:
-    """Residents by the share of each district's area; null where a district's are not known."""
-    inside: float | None = 0.0
-    affected: float | None = 0.0
-    for part in parts.districts:
-        people = None if part.population is None else part.population * part.share_of_district
-        power = [shares[k][part.adcode].any for k in kinds if part.adcode in shares.get(k, {})]
-        hit = people * max(power) if people is not None and power else None
-        inside = None if people is None or inside is None else inside + people
-        affected = None if hit is None or affected is None else affected + hit
-    return {
-        "inside": None if inside is None else int(np.floor(inside + 0.5)),
-        "affected": None if affected is None else int(np.floor(affected + 0.5)),
-        "basis": "share of each district's area; affected: times the district's power area share",
-    }
+# --- incidents, outages ----------------------------------------------------------------
 
 
 def _incidents(connection: Connection, asked: _Asked) -> dict[str, Any]:

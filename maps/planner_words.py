@@ -114,7 +114,15 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "km2": ("{n} 平方公里", "{n} km²"),
     "outside_part": ("其中市外", "of it outside the city"),
     "people": ("常住人口（按面积折算）", "Residents (by area)"),
-    "people_unknown": ("所涉区县中有人口数未知的", "not known for one of the districts"),
+    "people_unknown": (
+        "人口数未知：{names}",
+        "population not known: {names}",
+    ),
+    "semicolon": ("；", "; "),
+    "power_area_unknown": (
+        "停供面积比例尚未算出，受影响人数未知：{names}",
+        "share of area without power not computed yet, nor how many are affected: {names}",
+    ),
     "people_hit": ("其中受停电影响", "of them affected by power loss"),
     "load": ("供电负荷", "Load supplied here"),
     "load_lost": ("减供负荷", "Load shed"),

@@ -17,16 +17,19 @@ from data.accounts import Account
 from data.database import reading
 from data.divisions import districts_frame, version_at
 from data.outages import store_outage
+from data.region_people import people_inside
 from data.region_query import query_region
 from data.rulepacks import load_packs
+from geo.coverage import AreaShare
 from geo.crs import geometry_from_wgs84
-from geo.region import read_region
+from geo.region import DistrictPart, read_region
 from tests.data.stored import bring, event, send
 from tests.feeds import NANAN, SHAPINGBA, YUZHONG, ago, facility
 
 PACKS = load_packs()
 CITY = Account("planner", "planner", ("*",))
 ACROSS = shapely.Polygon([(106.38, 29.47), (106.66, 29.49), (106.64, 29.63), (106.36, 29.66)])
+LIANGJIANG = "500157"
 KINDS = ("base_station", "substation", "exchange")
 
 
@@ -169,6 +172,45 @@ def test_the_past_is_answered_as_it_was_known(divided: Engine, rows: list[dict[s
         for key in ("facilities", "sequence", "as_of", "load", "customers", "area_m2"):
             assert now[key] == then[key], (name, key)
     assert len({orjson.dumps(then["facilities"]) for _, name, then in kept}) > 8
+
+
+def test_what_is_not_known_of_people_is_said_of_which_districts(
+    divided: Engine, divided_owner: Engine
+) -> None:
+    known = ask(divided, adcodes=[NANAN, YUZHONG])["population"]
+    assert known["inside"] > 500_000
+    assert known["affected"] is None  # no area shares are computed here
+    assert known["unknown"] == {"population": [], "power_area_share": [YUZHONG, NANAN]}
+    assert known["basis"].endswith(f"; not known: power area share of {YUZHONG}, {NANAN}")
+    with divided_owner.begin() as connection:
+        forget = "UPDATE district SET population = NULL WHERE adcode = :code"
+        connection.execute(text(forget), {"code": NANAN})
+    found = ask(divided, geometry=as_json(ACROSS))["population"]
+    assert (found["inside"], found["affected"]) == (None, None)
+    # of the district made in 2025 no census has counted the people
+    assert found["unknown"]["population"] == [NANAN, LIANGJIANG]
+    assert f"; not known: population of {NANAN}, {LIANGJIANG}; power area" in found["basis"]
+    assert ask(divided, adcodes=[YUZHONG])["population"]["inside"] < known["inside"]
+
+
+@pytest.mark.parametrize(
+    ("population", "shares", "told"),
+    [
+        (1000, {"substation": {YUZHONG: AreaShare(0.25, 0.25, "exact")}}, (500, 125, "")),
+        (None, {"substation": {YUZHONG: AreaShare(0.25, 0.25, "exact")}}, (None, None, "population")),
+        (1000, {"exchange": {YUZHONG: AreaShare(0.25, 0.25, "exact")}}, (500, None, "power_area_share")),
+        (1000, {}, (500, None, "power_area_share")),
+        (0, {"power_plant": {YUZHONG: AreaShare(1.0, 1.0, "exact")}}, (0, 0, "")),
+    ],
+)  # fmt: skip
+def test_people_are_null_only_for_what_is_named_as_unknown(
+    population: int | None, shares: dict[str, Any], told: tuple[int | None, int | None, str]
+) -> None:
+    part = DistrictPart(YUZHONG, "渝中区", population, 1e6, 0.5, whole=False)
+    found = people_inside([part], shares, ("substation", "power_plant"))
+    assert (found["inside"], found["affected"]) == told[:2]
+    assert {what for what, codes in found["unknown"].items() if codes} == {told[2]} - {""}
+    assert ("not known" in found["basis"]) == bool(told[2])
 
 
 def test_before_the_reform_there_are_38_districts(

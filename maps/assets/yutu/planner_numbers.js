@@ -3,6 +3,7 @@
 import { dayAndTime, decimal, el, integer, levelBadge, percent, replace } from "./dom.js";
 
 const ROWS_MAX = 50;
+const NAMES_MAX = 6;
 const COUNTS = ["total", "down", "degraded", "unknown"];
 
 export class Numbers {
@@ -55,12 +56,20 @@ export class Numbers {
       "dl",
       { cls: "totals" },
       this.figure("area", say("area"), km2(area), outside > 0 ? `${say("outside_part")} ${km2(outside)}` : null),
-      this.figure("population", say("people"), integer(population.inside), population.inside === null ? say("people_unknown") : population.affected === null ? null : `${say("people_hit")} ${integer(population.affected)}`),
+      this.figure("population", say("people"), integer(population.inside), this.people(population)),
       this.figure("load", say("load"), say("mw", { n: decimal(load.load_mw) })),
       this.figure("load-shed", say("load_lost"), say("mw", { n: decimal(load.load_shed_mw) }), lost(load, load.load_unknown_mw ? say("load_unknown", { n: say("mw", { n: decimal(load.load_unknown_mw) }) }) : null)),
       this.figure("customers", say("customers"), integer(customers.total)),
       this.figure("customers-out", say("customers_lost"), integer(customers.out), lost(customers, customers.unknown ? say("load_unknown", { n: integer(customers.unknown) }) : null)),
     );
+  }
+
+  // How many are affected, or of which districts something is not known.
+  people({ affected, unknown }) {
+    if (affected !== null) return `${this.say("people_hit")} ${integer(affected)}`;
+    const names = (codes) => `${codes.slice(0, NAMES_MAX).map(this.nameOf).join(this.say("comma"))}${codes.length > NAMES_MAX ? `… (${integer(codes.length)})` : ""}`;
+    const told = (key, codes) => (codes.length ? this.say(key, { names: names(codes) }) : null);
+    return [told("people_unknown", unknown.population), told("power_area_unknown", unknown.power_area_share)].filter(Boolean).join(this.say("semicolon"));
   }
 
   figure(name, title, value, more) {
