@@ -10,7 +10,8 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 from tests.data.incident_files.generate import (
@@ -50,6 +51,7 @@ def _kml_with(head: str, body: str = "&x;&a9;") -> str:
     return KML.replace("?>\n", f"?>\n{head}", 1).replace("解放碑", body, 1)
 
 
+@cache
 def _kmz_bomb() -> bytes:
     sink = io.BytesIO()
     with (
@@ -281,9 +283,9 @@ ROWS = {
 HARMLESS = {"loop.jpg"}
 
 
-def write_hostile(folder: Path) -> dict[str, Path]:
+def write_hostile(folder: Path, names: Iterable[str] = tuple(HOSTILE)) -> dict[str, Path]:
     paths = {}
-    for name, make in HOSTILE.items():
+    for name in names:
         paths[name] = folder / name
-        paths[name].write_bytes(make())
+        paths[name].write_bytes(HOSTILE[name]())
     return paths
