@@ -369,6 +369,9 @@ def test_before_the_change_of_2025_the_page_has_38_districts_and_keeps_what_was_
     expect(page.locator("#past-divisions")).to_contain_text("38 districts")
     page.click("#past a")
     expect(page.locator("path[data-adcode]")).to_have_count(37)
+    page.check('input[name="adcode"][value="500157"]')  # made in 2025, after the last census
+    people = page.locator('[data-figure="population"]')
+    expect(people).to_contain_text("population not known: Liangjiang")
 
 
 def test_reading_a_past_moment_is_said_at_once_and_what_goes_wrong_in_words(
