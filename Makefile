@@ -25,7 +25,8 @@ run: setup ## set up what is missing and serve on http://127.0.0.1:8000 (PORT=, 
 
 test: setup ## every test, browser tests included (ARGS="-k name" for some)
 	@# a worker that dies ends the run: with a new one in its place loadfile waits for ever
-	.venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 $(ARGS)
+	@# files in the order of tests/conftest.py, the long ones first, and not by their number of tests
+	.venv/bin/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 test-interop: SECTIONS = build base database test interop
 test-interop: setup ## QGIS, LibreOffice and GDAL open what is served (a gigabyte of packages)

@@ -32,6 +32,22 @@ TEMPLATE = "yutu_template"
 JUST_MADE_S = 60.0
 DISK, MEMORY = Path("/tmp"), Path("/dev/shm")
 PLENTY = 4 * 2**30
+#: Files of half a minute and more, the longest first; of the others most take a second or two.
+LONG = (
+    *("data/test_status", "data/test_history", "api/test_incident_import", "data/test_power"),
+    *("api/test_disk_full", "test_readme", "browser/test_real_map", "api/test_incident_upload"),
+    *("data/test_verify", "browser/test_planner_page", "browser/test_map_page"),
+    *("browser/test_map_labels", "data/test_exact_area", "api/test_hostile_imports"),
+    *("api/test_facilities_route", "api/test_policy", "browser/test_map_reading"),
+    *("api/test_kill_writers", "api/test_kill_imports", "api/test_overload", "data/test_demo"),
+    *("data/test_hostile_files", "browser/test_planner_regions", "data/test_incident_import"),
+    *("browser/test_field_places", "browser/test_field_page", "data/test_service_area"),
+    *("data/test_counters", "api/test_facility_commands", "api/test_cli_files"),
+    *("api/test_border_places", "data/test_builder", "data/test_vector", "data/test_divisions"),
+    *("data/test_cluster", "api/test_stream", "api/test_two_processes", "data/test_backup"),
+    *("api/test_trusted_proxy", "data/test_situation", "torture/test_torture"),
+    *("browser/test_map_incidents", "api/test_tls", "data/test_facility_child"),
+)
 # Fast instead of crash-proof, which check_durability refuses unless told that this is a test. Tests
 # of durability start their own cluster without these.
 QUICK = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
@@ -51,6 +67,12 @@ structlog.configure(
     processors=[_only_grave, *structlog.get_config()["processors"]],
     logger_factory=structlog.WriteLoggerFactory(sys.__stderr__),
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that none of it is left to one worker at the end."""
+    turn = {f"tests/{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: turn.get(item.nodeid.partition("::")[0], len(turn)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("geo", "data", "maps", "api")
 MAY_IMPORT = {
@@ -100,6 +102,11 @@ def test_geo_knows_no_database_no_network_and_no_page() -> None:
 
 def test_only_the_agreed_names_stand_at_the_top() -> None:
     assert {one.relative_to(ROOT).parts[0] for one in tracked()} <= TOP_LEVEL
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert not [name for name in LONG if not (ROOT / "tests" / f"{name}.py").is_file()]
+    assert len(set(LONG)) == len(LONG)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
