@@ -62,7 +62,7 @@ def test_every_curl_example_is_answered(
     assert shell is not None
     lines = shell[1].replace("\\\n", " ").replace("http://127.0.0.1:8000", server).splitlines()
     curls = [line for line in lines if line.startswith("curl")]
-    assert len(curls) == 2
+    assert len(curls) == 3
     key = credentials["planner"]["api_key"]
     answers = [
         subprocess.run(
@@ -71,5 +71,13 @@ def test_every_curl_example_is_answered(
         ).stdout
         for line in curls
     ]  # fmt: skip
-    assert [one.suffix for one in tmp_path.iterdir()] == [".gpkg"]
-    assert '"numberMatched":15' in answers[1]
+    # named as the page says
+    written = re.search(r"`(yutu-\S+)-\d{8}T\d{6}\+0800\.gpkg`", PAGE)
+    assert written is not None
+    names = sorted(one.name for one in tmp_path.iterdir())
+    assert [name.rsplit("-", 1)[0] for name in names] == [
+        written[1],
+        "yutu-situation-2districts-EPSG4326",
+    ]
+    assert (tmp_path / names[1]).read_text(encoding="utf-8-sig").count("\n") == 3
+    assert '"numberMatched":15' in answers[2]
