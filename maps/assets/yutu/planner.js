@@ -109,7 +109,7 @@ function onSituation(situation) {
 // --- the region ---------------------------------------------------------------------------------
 
 function regionChanged() {
-  numbers.clear();
+  numbers.clear(outline.body ? say("working") : "");
   regionFaults.clear();
   changes.offer(null);
   tellRegion();
