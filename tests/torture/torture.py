@@ -55,6 +55,8 @@ class Torture:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for pulse in self._pulses:  # of a site that no row was tried on
+            pulse.end()
         self._kept.close()
         if self._neighbours is not None:
             self._neighbours.end()
