@@ -14,14 +14,12 @@ from weakref import WeakKeyDictionary
 import geopandas as gpd
 import numpy as np
 import shapely
-from shapely.geometry.base import BaseGeometry
 from sqlalchemy import Connection, Engine, text
 
 from data.divisions import districts_frame, versions
 from data.outage_feature import ReportedOutage
 from geo.assign import DistrictLocator
-from geo.crs import area_m2
-from geo.split import MEASURE_NOISE, OutageSplit, split_outage
+from geo.split import OutageSplit, areas_inside, split_outage
 
 #: Facilities whose load and customers divide an outage; what they feed is counted through them.
 LOAD_KINDS = ("substation",)
@@ -111,9 +109,11 @@ def split_everywhere(
         )
     }
     found = {}
+    known: dict[bytes, float] = {}  # most districts are the same in every version
     for version in versions(connection):
         frame, locator = _districts(engine, connection, version.id)
         adcodes = [homes.get((p, version.id)) for p in named.placement_id]
+        areas = areas_inside(outage.geometry, frame, known)
         split = split_outage(
             outage.load_shed_kw,
             outage.customers_out,
@@ -123,8 +123,9 @@ def split_everywhere(
             geometry=outage.geometry,
             facility_ids=named.frame["facility_id"].tolist(),
             locator=locator,
+            areas=areas or None,
         )
-        found[str(version.id)] = _parts(split, _areas(outage.geometry, frame))
+        found[str(version.id)] = _parts(split, areas)
     return found
 
 
@@ -149,21 +150,3 @@ def _parts(split: OutageSplit, areas: dict[str | None, float]) -> list[dict[str,
             }
         )
     return rows
-
-
-def _areas(geometry: BaseGeometry | None, districts: gpd.GeoDataFrame) -> dict[str | None, float]:
-    """m² of the extent inside each district it reaches, None for outside; {} without an area."""
-    if geometry is None or shapely.get_dimensions(geometry) < 2:
-        return {}
-    reached = districts[shapely.intersects(districts.geometry.to_numpy(), geometry)]
-    inside = area_m2(shapely.intersection(reached.geometry.to_numpy(), geometry))
-    whole = area_m2(geometry)
-    areas: dict[str | None, float] = {
-        str(adcode): float(part)
-        for adcode, part in zip(reached["adcode"], inside, strict=True)
-        if part > whole * MEASURE_NOISE
-    }
-    outside = whole - float(sum(inside))
-    if outside > whole * MEASURE_NOISE:
-        areas[None] = outside
-    return areas

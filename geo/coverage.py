@@ -25,6 +25,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geo.assign import DistrictLocator, point_positions, require_wgs84
 from geo.crs import METRIC_CRS, area_m2, from_wgs84, geometry_to_wgs84, length_m
+from geo.cut import cut_one
 from geo.errors import Fault, InvalidInput
 
 Floats = NDArray[np.float64]
@@ -199,7 +200,7 @@ def exact_area_share(
         here = once & (home == adcode)
         lost = shapes[here & is_out]
         out = shapely.union_all(lost)
-        inside = _areal(shapely.intersection(reported, ground))
+        inside = _areal(cut_one(ground, reported))
         any_m2 = float(area_m2(shapely.union(out, inside)))
         all_m2 = any_m2  # where one network serves, some and all are the same
         if len(np.unique(network[here])) > 1:

@@ -32,6 +32,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geo.assign import DistrictLocator
 from geo.coverage import Sites, metres, plane_scale, union_of_polygons
+from geo.cut import clipped
 from geo.errors import InvalidInput
 
 Floats = NDArray[np.float64]
@@ -90,17 +91,34 @@ class SampleRaster:
         row, column = np.nonzero(inside)
         u = self.west + (column + 0.5) * self.step
         v = self.south + (row + 0.5) * self.step
+        return self._degrees(u, v)
+
+    def _degrees(self, u: NDArray[Any], v: NDArray[Any]) -> tuple[Floats, Floats]:
+        """Longitude and latitude of places on the turned plane."""
         cos = np.cos(np.radians(self.middle))
         lon = np.degrees((u * _COS - v * _SIN) / cos)
         height = (u * _SIN + v * _COS) * cos
         table = np.linspace(self.middle - 10, self.middle + 10, 200_001)
         return lon, np.interp(height, _authalic(table), table)
 
+    def box(self) -> tuple[float, float, float, float]:
+        """West, south, east, north (degrees) of a box that all samples lie in, with a margin."""
+        u = self.west + np.array([0, 0, self.columns, self.columns]) * self.step
+        v = self.south + np.array([0, self.rows, 0, self.rows]) * self.step
+        lon, lat = self._degrees(u, v)
+        pad = max(float(np.ptp(lon)), float(np.ptp(lat))) * 0.01
+        return (
+            float(lon.min()) - pad,
+            float(lat.min()) - pad,
+            float(lon.max()) + pad,
+            float(lat.max()) + pad,
+        )
+
     def inside(self, area: BaseGeometry) -> tuple[int, Mask]:
         """The first row that `area` (degrees) reaches, and from there which samples it covers:
         along a row, a sample is inside after an odd number of border crossings."""
-        turned = _turn(area, self.middle)
-        rings = shapely.get_rings(shapely.get_parts(turned))
+        # rings, since GEOS asks anew whether an area is valid when it puts corners into it
+        rings = _turn(shapely.get_rings(shapely.get_parts(area)), self.middle)
         uv, ring = shapely.get_coordinates(rings, return_index=True)
         column = (uv[:, 0] - self.west) / self.step - 0.5
         row = (uv[:, 1] - self.south) / self.step - 0.5
@@ -238,7 +256,10 @@ class CoverageGrid:
         if area.is_empty:
             return covered
         for layout, start in zip(self._rasters, self._first_of_raster, strict=True):
-            first, mask = layout.inside(area)
+            part = clipped(area, layout.box())
+            if part.is_empty:
+                continue
+            first, mask = layout.inside(part)
             begin = int(start) + first * layout.columns
             number = self._tuple_at[begin : begin + mask.size][mask.reshape(-1)]
             number = number[number >= 0]
@@ -319,8 +340,8 @@ class CoverageGrid:
             raise InvalidInput(f"{path} is not a coverage grid; build it anew") from error
 
 
-def _turn(area: BaseGeometry, middle: float) -> BaseGeometry:
-    """The area on the turned equal-area plane of a raster."""
+def _turn(area: Any, middle: float) -> Any:
+    """An area, or rings of one, on the turned equal-area plane of a raster."""
     cos = np.cos(np.radians(middle))
 
     def project(degrees: Floats) -> Floats:

@@ -24,6 +24,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from geo.crs import WGS84, area_m2, geometry_to_wgs84, length_m, parse_crs
+from geo.cut import cut, cut_one
 from geo.errors import CrsError, Fault, InvalidInput
 from geo.geojson import VERTICES_MAX, read_geometry, refuse_exchanged
 from geo.split import MEASURE_NOISE
@@ -179,7 +180,7 @@ def shares_inside(
     mine = {p.adcode for p in parts.districts if not p.whole}
     shapes = districts.geometry.to_numpy()
     reached = np.flatnonzero(shapely.intersects(shapes, shape))
-    pieces = shapely.intersection(shapes[reached], shape)
+    pieces = cut(shapes[reached], shape)
     for row, piece in zip(reached, pieces, strict=True):
         adcode = str(districts["adcode"].iloc[row])
         if adcode in mine:
@@ -195,7 +196,7 @@ def _share_inside(shape: BaseGeometry, geometry: BaseGeometry) -> float:
     whole = float(area_m2(shape))
     if not whole > 0:
         return 0.0
-    return min(float(area_m2(shapely.intersection(shape, geometry))) / whole, 1.0)
+    return min(float(area_m2(cut_one(shape, geometry))) / whole, 1.0)
 
 
 def share_of_shape(region: Region, shape: BaseGeometry) -> float | None:
@@ -212,7 +213,7 @@ def _cut(shapes: npt.NDArray[np.object_], geometry: BaseGeometry) -> npt.NDArray
     for row, shape in enumerate(shapes):
         if time.monotonic() > until:
             raise _invalid("geometry", "is too intricate to be cut by the districts; simplify it")
-        pieces[row] = shapely.intersection(shape, geometry)
+        pieces[row] = cut_one(shape, geometry)
     return pieces
 
 

@@ -6,6 +6,7 @@ region. Each point falls in exactly one cell, so nothing counts twice. Degrees, 
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,10 +15,14 @@ import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from geo.cut import clipped
+
 SIDE: Final = 256
 """Cells in a row and in a column of the grid."""
 _PIECE_VERTICES: Final = 32
 """A piece of so few corners is not divided further."""
+_PIECES_MAX: Final = 2_000
+"""Nor is any once there are so many."""
 #: Cells overlap by this share of their size, so that rounding moves no point out of its piece.
 _PAD: Final = 1e-6
 
@@ -58,18 +63,32 @@ def region_cells(geometry: BaseGeometry) -> RegionCells:
             south + (row + span + _PAD) * height,
         )
 
+    def piece(part: BaseGeometry, column: int, row: int, span: int) -> BaseGeometry:
+        low, high = (column - _PAD, row - _PAD), (column + span + _PAD, row + span + _PAD)
+        return clipped(
+            part,
+            (
+                west + low[0] * width,
+                south + low[1] * height,
+                west + high[0] * width,
+                south + high[1] * height,
+            ),
+        )
+
     cell = np.zeros((SIDE, SIDE), np.int32)
     pieces: list[BaseGeometry] = []
-    waiting = [(geometry, 0, 0, SIDE)]
+    # the piece with most corners is divided first, for as long as there may be more
+    waiting = [(-int(shapely.get_num_coordinates(geometry)), 0, 0, SIDE, geometry)]
     while waiting:
-        part, column, row, span = waiting.pop()
-        if span < SIDE:
-            part = shapely.intersection(part, boxes(column, row, span))
-        if part.is_empty:
-            continue
-        if span > 1 and shapely.get_num_coordinates(part) > _PIECE_VERTICES:
+        corners, column, row, span, part = heapq.heappop(waiting)
+        few = -corners <= _PIECE_VERTICES
+        if span > 1 and not few and len(pieces) + len(waiting) < _PIECES_MAX:
             half = span // 2
-            waiting += [(part, column + i, row + j, half) for i in (0, half) for j in (0, half)]
+            for place in ((column + i, row + j) for i in (0, half) for j in (0, half)):
+                quarter = piece(part, *place, half)
+                if not quarter.is_empty:
+                    size = int(shapely.get_num_coordinates(quarter))
+                    heapq.heappush(waiting, (-size, *place, half, quarter))
             continue
         pieces.append(part)
         shapely.prepare(part)

@@ -8,10 +8,11 @@ city has the key None and comes last; it belongs to the sum and to no district.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Rational
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -22,6 +23,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geo.assign import DistrictLocator, point_positions, require_wgs84
 from geo.crs import area_m2, length_m
+from geo.cut import cut
 from geo.errors import Fault, InvalidInput
 from geo.validate import flaw
 
@@ -112,6 +114,7 @@ def split_outage(
     geometry: BaseGeometry | None = None,
     facility_ids: Collection[str] = (),
     locator: DistrictLocator | None = None,
+    areas: Mapping[Key, float] | None = None,
 ) -> OutageSplit:
     """An outage's figures (kW, customers) divided over the districts it touches.
 
@@ -122,8 +125,9 @@ def split_outage(
 
     `facilities`: EPSG:4326 points, columns `facility_id`, `load_kw`, `customers` (null is unknown)
     and only those the figures are about, e.g. substations; a column `adcode`, when there, is taken
-    as their district. `districts`: EPSG:4326, `adcode`, `geometry`. `locator` saves building one.
-    Raises `CrsError`, or `InvalidInput` for impossible figures or a footprint that is not valid.
+    as their district. `districts`: EPSG:4326, `adcode`, `geometry`. `locator` saves building one,
+    `areas` (`areas_inside` of the footprint) cutting it again. Raises `CrsError`, or
+    `InvalidInput` for impossible figures or a footprint that is not valid.
     """
     _refuse_impossible(load_shed_kw, customers_out, restored_load_kw)
     require_wgs84(facilities, "facilities")
@@ -131,7 +135,7 @@ def split_outage(
     locator = locator or DistrictLocator(districts)
     counted = facilities[_named_or_inside(facilities, geometry, facility_ids)]
     homes = _homes(counted, locator)
-    extent, extent_basis = _extent(geometry, districts, locator)
+    extent, extent_basis = _extent(geometry, districts, locator, areas)
     if not extent:
         extent, extent_basis = _tally(homes, [1.0] * len(homes)), "facilities"
     if not extent:
@@ -248,8 +252,45 @@ def _tally(homes: list[Key], amounts: list[float]) -> dict[Key, Fraction]:
     return {home: Fraction(math.fsum(several)) for home, several in collected.items()}
 
 
+def areas_inside(
+    geometry: BaseGeometry | None,
+    districts: gpd.GeoDataFrame,
+    known: MutableMapping[bytes, float] | None = None,
+) -> dict[Key, float]:
+    """m² of a footprint inside each district it reaches, None for outside; {} without an area.
+
+    `known` remembers what was cut, by the district's own shape, for other divisions that have it.
+    """
+    if geometry is None or shapely.get_dimensions(geometry) < 2:
+        return {}
+    known = {} if known is None else known
+    geometry = shapely.force_2d(geometry)
+    shapely.prepare(geometry)
+    reached = districts[shapely.intersects(geometry, districts.geometry.to_numpy())]
+    shapes = reached.geometry.to_numpy()
+    names = shapely.to_wkb(shapes)
+    new = [row for row, name in enumerate(names) if name not in known]
+    pieces = area_m2(cut(shapes[new], geometry)) if new else ()
+    known.update({names[row]: float(piece) for row, piece in zip(new, pieces, strict=True)})
+    inside = [known[name] for name in names]
+    return _measured(reached["adcode"], inside, float(area_m2(geometry)))
+
+
+def _measured(adcodes: Iterable[Any], inside: Iterable[float], whole: float) -> dict[Key, float]:
+    """What is measured inside of districts, without noise, and what is left for outside."""
+    sizes = {str(adcode): float(part) for adcode, part in zip(adcodes, inside, strict=True)}
+    found: dict[Key, float] = {k: v for k, v in sizes.items() if v > whole * MEASURE_NOISE}
+    outside = whole - sum(sizes.values())
+    if outside > whole * MEASURE_NOISE:
+        found[None] = outside
+    return found
+
+
 def _extent(
-    geometry: BaseGeometry | None, districts: gpd.GeoDataFrame, locator: DistrictLocator
+    geometry: BaseGeometry | None,
+    districts: gpd.GeoDataFrame,
+    locator: DistrictLocator,
+    areas: Mapping[Key, float] | None,
 ) -> tuple[dict[Key, Fraction], str]:
     """How much of the footprint lies in each district it reaches, and what was measured."""
     if geometry is None or geometry.is_empty:
@@ -258,18 +299,10 @@ def _extent(
     if shapely.get_dimensions(geometry) == 0:
         x, y = shapely.get_coordinates(geometry).T
         return _tally(_names(locator, x, y), [1.0] * len(x)), "points"
-    measure, basis = (
-        (area_m2, "area") if shapely.get_dimensions(geometry) == 2 else (length_m, "length")
-    )
-    whole = float(measure(geometry))
+    if shapely.get_dimensions(geometry) == 2:
+        found = areas_inside(geometry, districts) if areas is None else areas
+        return {key: Fraction(part) for key, part in found.items()}, "area"
     reached = districts[shapely.intersects(districts.geometry.to_numpy(), geometry)]
-    inside = measure(shapely.intersection(reached.geometry.to_numpy(), geometry))
-    extent: dict[Key, Fraction] = {
-        str(adcode): Fraction(float(part))
-        for adcode, part in zip(reached["adcode"], inside, strict=True)
-        if part > whole * MEASURE_NOISE
-    }
-    outside = whole - float(sum(inside))
-    if outside > whole * MEASURE_NOISE:
-        extent[None] = Fraction(outside)
-    return extent, basis
+    inside = length_m(shapely.intersection(reached.geometry.to_numpy(), geometry))
+    lengths = _measured(reached["adcode"], inside, float(length_m(geometry)))
+    return {key: Fraction(part) for key, part in lengths.items()}, "length"

@@ -26,6 +26,17 @@ ANY_TYPE: Final = POINTS | LINES | AREAS | {"MultiPoint"}
 
 MAX_VERTICES: Final = 100_000
 """Vertices of one geometry; the most detailed district has about 5 000."""
+BORDER_KM_MAX: Final = 20_000
+"""Length of all sides of one geometry; those of a district together are about 1 000 km."""
+OVERLAPS_MAX: Final = 200_000
+"""Pairs of sides of one area whose boxes overlap: what any library's time goes with."""
+LINE_OVERLAPS_MAX: Final = 25_000
+"""The same of a line, whose sides may cross, and each crossing becomes a corner."""
+#: A side counts for at most so many km: a box around half the world is not intricate.
+_SIDE_KM_MAX: Final = 1_000.0
+_KM_PER_DEGREE: Final = 111.2
+#: Sides compared at a time.
+_ROWS: Final = 256
 
 
 def point_faults(
@@ -182,6 +193,8 @@ def _column_faults(
     other = np.array([kind.upper() not in wanted for kind in kinds], dtype=bool)
     # Validity costs more than the rest together, and far more on the oversized.
     sound = ~(missing | empty | large | outside | other)
+    tangled = {int(i): why for i in np.flatnonzero(sound) if (why := _intricacy(geometries[i]))}
+    sound[list(tangled)] = False
     invalid = np.zeros(len(geometries), dtype=bool)
     invalid[sound] = ~shapely.is_valid(geometries[sound])
     faults: list[Fault] = []
@@ -197,11 +210,62 @@ def _column_faults(
         elif large[i]:
             reason = f"has {int(vertices[i])} vertices, more than the limit of {max_vertices}"
             faults.append(_LimitFault(reason, row, field))
+        elif i in tangled:
+            faults.append(_LimitFault(tangled[i], row, field))
         elif outside[i]:
             faults.append(Fault(_outside_reason(geometries[i]), row, field))
         else:
             faults.append(Fault(flaw(geometries[i]), row, field))
     return faults
+
+
+def _intricacy(geometry: BaseGeometry) -> str | None:
+    """Why a geometry is too intricate for GEOS and PostGIS to be asked about; None when it is not.
+
+    Within the limit on vertices a star of thin spikes holds both for minutes, and nothing stops
+    them. Looked at without either.
+    """
+    parts = shapely.get_parts(geometry)
+    is_area = shapely.get_dimensions(geometry) == 2
+    lines = shapely.get_rings(parts) if is_area else parts
+    place, line = shapely.get_coordinates(lines, return_index=True)
+    joined = line[1:] == line[:-1]
+    start, end = place[:-1][joined], place[1:][joined]
+    middle = np.radians((start[:, 1] + end[:, 1]) / 2)
+    step = (end - start) * np.column_stack([np.cos(middle), np.ones(len(middle))])
+    sides_km = np.minimum(np.hypot(*step.T) * _KM_PER_DEGREE, _SIDE_KM_MAX)
+    if sides_km.sum() > BORDER_KM_MAX:
+        return (
+            f"its sides are {sides_km.sum():.0f} km long together, more than the limit of"
+            f" {BORDER_KM_MAX} km; simplify it"
+        )
+    at_most = OVERLAPS_MAX if is_area else LINE_OVERLAPS_MAX
+    if _overlaps(np.minimum(start, end), np.maximum(start, end), at_most) > at_most:
+        return (
+            f"more than {at_most} pairs of its sides lie so close that their boxes overlap;"
+            " simplify it"
+        )
+    return None
+
+
+def _overlaps(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], at_most: int) -> int:
+    """How many pairs of boxes (corners of shape (n, 2)) overlap; stops beyond `at_most`."""
+    if len(low) * (len(low) - 1) // 2 <= at_most:
+        return 0  # not even if all of them did
+    order = np.argsort(low[:, 0])
+    low, high = low[order], high[order]
+    last = np.searchsorted(low[:, 0], high[:, 0], side="right")
+    found = 0
+    for first in range(0, len(low), _ROWS):
+        rows = np.arange(first, min(first + _ROWS, len(low)))
+        others = np.arange(first, int(last[rows].max()))
+        pairs = (others > rows[:, None]) & (others < last[rows][:, None])
+        pairs &= low[others, 1] <= high[rows, 1][:, None]
+        pairs &= high[others, 1] >= low[rows, 1][:, None]
+        found += int(np.count_nonzero(pairs))
+        if found > at_most:
+            break
+    return found
 
 
 def flaw(geometry: BaseGeometry) -> str:

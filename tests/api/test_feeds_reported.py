@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import time
@@ -11,13 +12,17 @@ from typing import Any
 import httpx
 import openpyxl
 import pytest
+from shapely.geometry import mapping
 from sqlalchemy import Engine
 
 from api.routes.outages import EXAMPLE as OUTAGE_EXAMPLE
 from api.routes.returns import EXAMPLE as RETURN_EXAMPLE
 from data.accounts import create_account
 from data.database import app_engine
+from geo.crs import area_m2
+from tests.api.conftest import assert_problem
 from tests.feeds import INSIDE, NANAN, YUZHONG, ago, facility, load_facilities
+from tests.geo.test_cut import ACCEPTED, REFUSED
 
 Key = Callable[[str], dict[str, str]]
 
@@ -214,3 +219,52 @@ def test_the_examples_of_the_description_are_valid(client: httpx.Client, key: Ke
         "/v1/outages", content=json.dumps(sent["example"]).encode(), headers=key("utility")
     )
     assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.parametrize("name", ["star", "thin comb", "level comb"])
+def test_the_most_intricate_outage_that_is_taken_holds_nobody_up(
+    client: httpx.Client, key: Key, name: str
+) -> None:
+    """Its answer, the situation with it, a question about its region and the lists of it."""
+    drawn = mapping(ACCEPTED[name])
+    took_s: dict[str, float] = {}
+
+    def within(what: str, answer: Callable[[], httpx.Response]) -> httpx.Response:
+        began = time.monotonic()
+        found = answer()
+        took_s[what] = time.monotonic() - began
+        assert found.status_code in (200, 201), f"{what}: {found.text[:300]}"
+        return found
+
+    head = key("commander")
+    feature = outage(f"intricate-{name}") | {"geometry": drawn}
+    post = functools.partial(client.post, timeout=60)
+    stored = within("post", lambda: post("/v1/outages", json=feature, headers=key("utility")))
+    parts = stored.json()["split"]
+    assert sum(p["load_shed_kw"] for p in parts) == 120_000
+    assert sum(p["area_m2"] for p in parts) == pytest.approx(area_m2(ACCEPTED[name]), rel=1e-9)
+    region = {"geometry": drawn, "crs": "WGS84"}
+    found = within("region", lambda: post("/v1/regions/query", json=region, headers=head)).json()
+    assert found["outages"][0]["share_inside"] == pytest.approx(1.0, abs=1e-9)
+    for path in ("/v1/outages", "/ogc/collections/outages/items?limit=10", "/health"):
+        within(path, functools.partial(client.get, path, headers=head))
+    newest = post("/v1/heartbeats", headers=key("utility")).json()["sequence"]
+    deadline = time.monotonic() + 20
+    while client.get("/v1/situation", headers=head).json()["sequence"] < newest:
+        assert time.monotonic() < deadline, "the situation is not built"
+        time.sleep(0.1)
+    over = outage(f"intricate-{name}", revision=2, restored_at=ago(minutes=1))
+    assert post("/v1/outages", json=over, headers=key("utility")).status_code == 201
+    # two seconds of a processor at most (tests/geo/test_cut.py), on a machine that others use
+    assert max(took_s.values()) < 12, took_s
+
+
+def test_a_star_of_ten_thousand_corners_is_refused_at_once(client: httpx.Client, key: Key) -> None:
+    feature = outage("hostile") | {"geometry": mapping(REFUSED["star of 9 990"])}
+    began = time.monotonic()
+    answer = client.post("/v1/outages", json=feature, headers=key("utility"))
+    assert time.monotonic() - began < 2
+    assert "总长" in assert_problem(answer, 422)["detail"]
+    body = {"geometry": feature["geometry"]}
+    asked = client.post("/v1/regions/query", json=body, headers=key("viewer"))
+    assert asked.status_code in (413, 422)
