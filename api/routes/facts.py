@@ -11,6 +11,7 @@ from api.answers import json_answer
 from api.deps import Body, Caller, ContentType, ServicesDep
 from api.routing import make_router
 from api.strict_json import parse_json
+from api.withheld import told_to
 from data.plan_facts import read_declaration, store_facts
 from data.situation import situation_now
 
@@ -65,7 +66,7 @@ def declare_facts(
     document = situation_now(services.engine, services.packs, services.configuration.situation)
     return json_answer(
         {
-            **document["plans"][pack.plan],
+            **told_to(document["plans"][pack.plan], account),
             "declared": {**stored.facts},
             "revision": stored.revision,
             "sequence": stored.sequence,

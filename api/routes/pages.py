@@ -16,6 +16,7 @@ from api.language import Lang
 from api.policy import READS_INCIDENTS, SUPPOSES
 from api.routing import make_router
 from api.situations import Situations
+from api.withheld import told_to
 from data.accounts import Account
 from data.database import reading
 from data.divisions import DivisionVersion, feature_collection, version_at
@@ -97,7 +98,7 @@ def map_view(visit: Visit) -> MapView:
         at=at.isoformat() if at else None,
         user={"username": visit.account.username, "role": visit.account.role},
         csrf=visit.csrf,
-        situation=orjson.loads(stored.body) if stored else None,
+        situation=told_to(orjson.loads(stored.body), visit.account) if stored else None,
     )
 
 

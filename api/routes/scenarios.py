@@ -13,6 +13,7 @@ from api.language import Lang, parse_at
 from api.routing import make_router
 from api.schemas import json_body
 from api.strict_json import parse_json
+from api.withheld import told_to
 from data.accounts import Account
 from data.fields import Fields, refuse_unknown, require_object
 from data.scenario import Scenario, read_scenario, same_body
@@ -175,7 +176,8 @@ def compare_scenarios(
 @router.get("/v1/scenarios/{scenario_id}", summary="One scenario with its result")
 def scenario_of(services: ServicesDep, account: Caller, scenario_id: UUID) -> Response:
     """`scenario` is what was supposed; `result` what came of it when it was kept."""
-    return json_answer(read_saved(services.engine, scenario_id, account))
+    # who kept it may see more than who reads it
+    return json_answer(told_to(read_saved(services.engine, scenario_id, account), account))
 
 
 @router.patch(
@@ -206,4 +208,7 @@ def _evaluated(
     services: Services, scenario: Scenario, account: Account, lang: Lang
 ) -> dict[str, Any]:
     settings = services.configuration.situation
-    return evaluate(services.engine, scenario, services.packs, settings, account=account, lang=lang)
+    found = evaluate(
+        services.engine, scenario, services.packs, settings, account=account, lang=lang
+    )
+    return dict(told_to(found, account))

@@ -20,6 +20,7 @@ from api.deps import At, Caller, LangDep, Services, ServicesDep
 from api.parts import BuilderPart
 from api.routing import make_router
 from api.situations import Event, Listener, Situations
+from api.withheld import bytes_told_to, told_to
 from data.accounts import Account
 from data.builder import localised
 from data.database import reading
@@ -40,6 +41,7 @@ router = make_router("situation")
 async def read_situation(
     request: Request,
     services: ServicesDep,
+    account: Caller,
     lang: LangDep,
     at: At,
     min_sequence: Annotated[
@@ -47,9 +49,10 @@ async def read_situation(
     ] = None,
 ) -> Response:
     """Levels, findings and bounds of each plan; every district's figures. With `at`, only what had
-    been received by then, under the divisions, inventory and rules in force then."""
+    been received by then, under the divisions, inventory and rules in force then. Ids of incidents
+    the caller may not read are null."""
     if at is not None:
-        return await run_in_threadpool(_past, services, at, lang)
+        return await run_in_threadpool(_past, services, account, at, lang)
     situations = services.get(Situations)
     found = situations.latest(lang)
     if found is None or (min_sequence is not None and found.sequence < min_sequence):
@@ -57,15 +60,16 @@ async def read_situation(
         found = await run_in_threadpool(situations.wait_for, lang, wanted, WAIT_S)
         if found is None:
             raise Unavailable(f"the situation has not reached sequence {wanted} yet; ask again")
-    return tagged_answer(request, found.body, found.etag)
+    return tagged_answer(request, *bytes_told_to(found.body, found.etag, account))
 
 
-def _past(services: Services, at: datetime, lang: str) -> Response:
+def _past(services: Services, account: Account, at: datetime, lang: str) -> Response:
     settings = services.configuration.situation
     with reading(services.engine, snapshot=True) as connection:
         area = services.get(BuilderPart).area
         shown = shown_at(connection, moment_at(connection, at), services.packs, settings, area)
-    return json_answer(localised(document(shown), lang), headers={"Cache-Control": "no-store"})
+    told = told_to(localised(document(shown), lang), account)
+    return json_answer(told, headers={"Cache-Control": "no-store"})
 
 
 @router.get(

@@ -221,7 +221,7 @@ def test_the_examples_of_the_description_are_valid(client: httpx.Client, key: Ke
     assert answer.status_code == 201, answer.text
 
 
-@pytest.mark.parametrize("name", ["star", "thin comb", "level comb"])
+@pytest.mark.parametrize("name", ["star", "level comb"])
 def test_the_most_intricate_outage_that_is_taken_holds_nobody_up(
     client: httpx.Client, key: Key, name: str
 ) -> None:
