@@ -19,6 +19,7 @@ import asyncpg  # type: ignore[import-untyped]
 import orjson
 from sqlalchemy.engine import URL, make_url
 
+from data.database import WHOLE_CITY, Scope
 from geo.errors import Unavailable
 
 READER_ROLE = "yutu_reader"
@@ -28,13 +29,13 @@ CLOSE_WITHIN_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Whose rows are read: districts (`*` for the city) and the account's own submissions."""
+    """Whose rows are read: a scope's, and the account's own submissions."""
 
-    districts: tuple[str, ...]
+    scope: Scope
     account: str = ""
 
 
-CITY_READER = Reader(("*",))
+CITY_READER = Reader(WHOLE_CITY)
 #: Unset, nothing can be acquired: a route that forgets to say who reads fails instead of leaking.
 reader: ContextVar[Reader] = ContextVar("reader")
 
@@ -72,7 +73,7 @@ class ReaderPool:
 
         Raises Unavailable when the database does not answer or every connection is taken.
         """
-        scope = who or reader.get()
+        asking = who or reader.get()
         try:
             pool = await self._made()
             connection = await pool.acquire(timeout=self._acquire_timeout_s)
@@ -82,10 +83,11 @@ class ReaderPool:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 await connection.execute(
                     "SELECT set_config('role', $1, true), set_config('app.districts', $2, true),"
-                    " set_config('app.account', $3, true)",
+                    " set_config('app.operators', $3, true), set_config('app.account', $4, true)",
                     READER_ROLE,
-                    ",".join(scope.districts),
-                    scope.account,
+                    ",".join(asking.scope.districts),
+                    ",".join(asking.scope.operators),
+                    asking.account,
                 )
                 yield connection
         finally:

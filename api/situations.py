@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 
 from data.builder import await_notice
-from data.database import CITY, libpq_url, reading
+from data.database import CITY, Scope, libpq_url, reading
 
 POLL_S = 1.0
 QUEUE_EVENTS = 500
@@ -130,7 +130,7 @@ class Situations:
         """Events a client has missed since a sequence, the newest of too many; else the newest
         situation alone. The last situation is always among them; incidents are those of
         `districts`."""
-        with reading(self._engine, districts) as connection:
+        with reading(self._engine, Scope(tuple(districts))) as connection:
             newest = _events(connection, "kind = 'situation' ORDER BY id DESC LIMIT 1", {})
             if after_sequence is None:
                 return newest

@@ -24,13 +24,13 @@ from sqlalchemy import Connection, Engine, Row, func, select, text, update
 
 from data.api_keys import draw_key, revoke_all_keys, store_key
 from data.audit import record
-from data.database import CITY
+from data.database import CITY, Scope
+from data.passwords import CHARACTERS_MAX, password_faults
 from data.tables import ROLES
 from data.tables_reports import account
 from geo.errors import Conflict, Fault, InvalidInput, NotFound, Unavailable
 
 USERNAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")
-PASSWORD_CHARACTERS_MIN, PASSWORD_CHARACTERS_MAX = 12, 1024
 FIRST_RUN_LOCK = 7110
 HASHERS_AT_ONCE = 2  # each takes 64 MiB and a core
 HASH_WAIT_S = 4.0
@@ -66,6 +66,11 @@ class Account:
     @property
     def city_wide(self) -> bool:
         return self.districts == CITY
+
+    @property
+    def scope(self) -> Scope:
+        """What row-level security lets through for it."""
+        return Scope(self.districts, self.operators)
 
     def sees(self, adcode: str | None) -> bool:
         """Whether a district, or None for outside the city, is within the account's scope."""
@@ -105,7 +110,7 @@ def authenticate(engine: Engine, username: str, password: str) -> Account | None
     Blocks for a hash (~50 ms); call it in a thread. Raises Unavailable when too many wait.
     """
     row = None
-    plausible = USERNAME.fullmatch(username) and len(password) <= PASSWORD_CHARACTERS_MAX
+    plausible = USERNAME.fullmatch(username) and len(password) <= CHARACTERS_MAX
     if plausible:
         with engine.connect() as connection:
             row = connection.execute(select(account).where(account.c.username == username)).first()
@@ -135,7 +140,7 @@ def create_account(
 ) -> NewCredentials:
     """Add an account in the caller's transaction; secrets not given are drawn at random.
 
-    Raises InvalidInput for a malformed name, role, scope or short password, Conflict if it exists.
+    Raises InvalidInput for a malformed name, role, scope or weak password, Conflict if it exists.
     """
     _check(username, role, districts, password)
     new = new or _draw(username, districts, password)
@@ -189,10 +194,10 @@ def reset_account(connection: Connection, username: str) -> NewCredentials:
 def set_password(connection: Connection, username: str, password: str | None = None) -> str:
     """Another password, drawn at random when not given; sessions and tokens end, keys go on.
 
-    Raises NotFound, and InvalidInput for a password that is too short.
+    Raises NotFound, and InvalidInput for a weak password.
     """
-    if password is not None and not _long_enough(password):
-        raise InvalidInput([_short_password()])
+    if password is not None and (faults := password_faults(password, username)):
+        raise InvalidInput(faults)
     new = password or secrets.token_urlsafe(18)
     _change(connection, username, "account.password", password_hash=_hashing.hash(new))
     return new
@@ -257,18 +262,10 @@ def _check(username: str, role: str, districts: Sequence[str], password: str | N
         districts and all(re.fullmatch(r"\d{6}", code, re.ASCII) for code in districts)
     ):
         faults.append(Fault("is * or district codes of six digits", None, "districts"))
-    if password is not None and not _long_enough(password):
-        faults.append(_short_password())
+    if password is not None:
+        faults += password_faults(password, username)
     if faults:
         raise InvalidInput(faults)
-
-
-def _long_enough(password: str) -> bool:
-    return PASSWORD_CHARACTERS_MIN <= len(password) <= PASSWORD_CHARACTERS_MAX
-
-
-def _short_password() -> Fault:
-    return Fault(f"has at least {PASSWORD_CHARACTERS_MIN} characters", None, "password")
 
 
 def _account(row: Row[Any]) -> Account:

@@ -151,7 +151,7 @@ def store_attachment(
         reason = f"is larger than {FILE_BYTES_MAX // 2**20} MiB"
         raise TooLarge([Fault(reason, None, "file")])
     digest = hashlib.sha256(body).digest()
-    with reading(engine, account.districts) as connection:
+    with reading(engine, account.scope) as connection:
         set_reader(connection, account)
         _require_incident(connection, incident_id)
     # an earlier submission of the same file needs no second decoding
@@ -185,7 +185,7 @@ def store_attachment(
 
 def list_attachments(engine: Engine, incident_id: UUID, account: Account) -> list[dict[str, Any]]:
     """What is attached to an incident, oldest first. Raises NotFound, also out of scope."""
-    with reading(engine, account.districts, snapshot=True) as connection:
+    with reading(engine, account.scope, snapshot=True) as connection:
         set_reader(connection, account)
         _require_incident(connection, incident_id)
         rows = connection.execute(
@@ -212,7 +212,7 @@ def attached_file(
     Raises NotFound out of scope and for a document, which has no copy; NotAllowed for an original
     the account may not have.
     """
-    with reading(engine, account.districts) as connection:
+    with reading(engine, account.scope) as connection:
         set_reader(connection, account)
         row = connection.execute(
             text(

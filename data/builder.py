@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 
 from data.counters import fold
-from data.database import libpq_url, publish, set_scope
+from data.database import WHOLE_CITY, libpq_url, publish, set_scope
 from data.power_memory import PowerMemory
 from data.rulepacks import RulePacks
 from data.settings import SituationSettings
@@ -136,7 +136,7 @@ class Builder(threading.Thread):
         """Fold and, if anything changed or the clock is due, store a situation. Its sequence."""
         revision = self.area.revision if self.area else 0
         with self._engine.connect() as connection, connection.begin():
-            set_scope(connection, ("*",))
+            set_scope(connection, WHOLE_CITY)
             sequence = fold(connection)
             previous = self._built
             row = connection.execute(

@@ -7,7 +7,7 @@ which districts it may see (`app.districts`: `*`, or adcodes joined by commas); 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +27,18 @@ from data.retired_log import reach_back
 
 APP_ROLE = "yutu_app"
 CITY = ("*",)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which rows a transaction sees: those of its districts, of facilities those of its operators
+    alone. `CITY`: all of them."""
+
+    districts: tuple[str, ...] = CITY
+    operators: tuple[str, ...] = CITY
+
+
+WHOLE_CITY = Scope()
 #: Over a network: a server that is gone without a word is noticed, and its connections end.
 DEAD_PEER = {
     "keepalives_idle": 5,
@@ -101,22 +113,23 @@ def _dumps(value: object) -> str:
     return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def set_scope(connection: Connection, districts: Sequence[str]) -> None:
-    """Say, for this transaction, which districts row-level security lets through."""
+def set_scope(connection: Connection, scope: Scope) -> None:
+    """Say, for this transaction, what row-level security lets through."""
     connection.execute(
-        text("SELECT set_config('app.districts', :d, true)"), {"d": ",".join(districts)}
+        text("SELECT set_config('app.districts', :d, true), set_config('app.operators', :o, true)"),
+        {"d": ",".join(scope.districts), "o": ",".join(scope.operators)},
     )
 
 
 @contextmanager
 def reading(
-    engine: Engine, districts: Sequence[str] = CITY, *, snapshot: bool = False
+    engine: Engine, scope: Scope = WHOLE_CITY, *, snapshot: bool = False
 ) -> Iterator[Connection]:
     """A read-only transaction in a scope; with `snapshot` every statement sees one moment."""
     level = "REPEATABLE READ" if snapshot else "READ COMMITTED"
     with engine.connect() as connection, connection.begin():
         connection.execute(text(f"SET TRANSACTION ISOLATION LEVEL {level} READ ONLY"))
-        set_scope(connection, districts)
+        set_scope(connection, scope)
         yield connection
 
 
@@ -157,7 +170,8 @@ def writing(
         try:
             row = connection.execute(
                 text(
-                    "WITH s AS (SELECT set_config('app.districts', '*', true)) "
+                    "WITH s AS (SELECT set_config('app.districts', '*', true),"
+                    " set_config('app.operators', '*', true)) "
                     "INSERT INTO batch (channel, account, content_type, body, body_sha256, request)"
                     " SELECT :channel, :account, :type, :body, :sha, CAST(:request AS jsonb) FROM s"
                     " RETURNING id, opened_at"

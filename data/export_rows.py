@@ -164,7 +164,7 @@ def export_of(
     engine: Engine, account: Account, wanted: Wanted, packs: RulePacks, document: Document
 ) -> Iterator[Export]:
     """An export within the account's scope, all from one snapshot."""
-    with reading(engine, account.districts, snapshot=True) as connection:
+    with reading(engine, account.scope, snapshot=True) as connection:
         connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'"))
         set_reader(connection, account)
         about, asked = _about(connection, account, wanted, document)
@@ -173,7 +173,7 @@ def export_of(
 
 def count_rows(engine: Engine, account: Account, wanted: Wanted, document: Document) -> int:
     """How many rows the export would have now."""
-    with reading(engine, account.districts, snapshot=True) as connection:
+    with reading(engine, account.scope, snapshot=True) as connection:
         connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'"))
         set_reader(connection, account)
         _, asked = _about(connection, account, wanted, document)

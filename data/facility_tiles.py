@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from data.database import reading
+from data.database import Scope, reading
 from geo.errors import Fault, InvalidInput
 
 SINGLE_FROM_ZOOM = 14
@@ -118,7 +118,7 @@ def check_tile(z: int, x: int, y: int) -> None:
         raise InvalidInput(faults)
 
 
-def tiles_etag(engine: Engine, districts: Sequence[str], asked: Sequence[object]) -> str:
+def tiles_etag(engine: Engine, scope: Scope, asked: Sequence[object]) -> str:
     """The quoted ETag of a tile: it changes when any facility or state does."""
     with reading(engine) as connection:
         changed = connection.execute(
@@ -127,7 +127,7 @@ def tiles_etag(engine: Engine, districts: Sequence[str], asked: Sequence[object]
                 " ORDER BY sequence DESC LIMIT 1"
             )
         ).scalar()
-    told = repr((changed, sorted(districts), list(asked)))
+    told = repr((changed, sorted(scope.districts), sorted(scope.operators), list(asked)))
     return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
 
 
@@ -137,7 +137,7 @@ def facility_tile(
     x: int,
     y: int,
     *,
-    districts: Sequence[str],
+    scope: Scope,
     kind: str | None = None,
     state: str | None = None,
 ) -> bytes:
@@ -149,6 +149,6 @@ def facility_tile(
     check_tile(z, x, y)
     asked: dict[str, Any] = {"n": float(2**z), "x": x, "y": y, "kind": kind, "state": state}
     sql = _SINGLE if z >= SINGLE_FROM_ZOOM else _AGGREGATED
-    with reading(engine, districts) as connection:
+    with reading(engine, scope) as connection:
         tile = connection.execute(text(sql), asked).scalar()
     return bytes(tile or b"")

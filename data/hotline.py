@@ -181,7 +181,7 @@ def record_told(
 
 def order_standing(engine: Engine, order_number: str, account: Account) -> dict[str, Any]:
     """How a work order stands: its incidents, who was told, what is missing. Raises NotFound."""
-    with reading(engine, account.districts, snapshot=True) as connection:
+    with reading(engine, account.scope, snapshot=True) as connection:
         set_reader(connection, account)
         return _standing(connection, order_number, account)
 

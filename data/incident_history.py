@@ -41,7 +41,7 @@ def incident_history(
     Each version: `changed` against the one before, and the `notice` its casualties set going.
     `conflicts`, which hold reporters, are for those who may read them.
     """
-    with reading(engine, account.districts, snapshot=True) as connection:
+    with reading(engine, account.scope, snapshot=True) as connection:
         set_reader(connection, account)
         row = connection.execute(text(ONE), {"id": incident_id}).one_or_none()
         if row is None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
-from data.database import CITY, reading, sequence_at, set_scope
+from data.database import WHOLE_CITY, reading, sequence_at, set_scope
 from data.incident_doubts import warning_texts
 from data.incident_duplicates import IncidentSettings as IncidentSettings
 from data.incident_duplicates import probable_duplicates
@@ -74,7 +74,7 @@ def _facility(connection: Connection, facility_id: str | None) -> dict[str, Any]
     told who owns and who maintains the lift. None without one; the last look of a transaction."""
     if facility_id is None:
         return None
-    set_scope(connection, CITY)
+    set_scope(connection, WHOLE_CITY)
     row = connection.execute(
         text(
             "SELECT facility_id, name, kind, rescue_code, attributes ->> 'owner' AS owner,"
@@ -111,7 +111,7 @@ ONE = f"SELECT {_COLUMNS} FROM {_FROM} WHERE i.incident_id = :id"
 
 def set_reader(connection: Connection, account: Account) -> None:
     """Let row-level security through to this account's districts and its own submissions."""
-    set_scope(connection, account.districts)
+    set_scope(connection, account.scope)
     connection.execute(
         text("SELECT set_config('app.account', :account, true)"), {"account": account.username}
     )
@@ -166,7 +166,7 @@ def get_incident(
 ) -> dict[str, Any]:
     """One incident with its assessment now. Raises NotFound, also for what is out of scope."""
     now = datetime.now(UTC)
-    with reading(engine, account.districts) as connection:
+    with reading(engine, account.scope) as connection:
         set_reader(connection, account)
         row = connection.execute(text(ONE), {"id": incident_id}).one_or_none()
         if row is None:
@@ -222,7 +222,7 @@ def list_incidents(
         **dict(zip(("west", "south", "east", "north"), bbox or (), strict=bool(bbox))),
     }
     order = " ORDER BY i.occurred_at DESC, i.incident_id LIMIT :limit OFFSET :offset"
-    with reading(engine, account.districts, snapshot=True) as connection:
+    with reading(engine, account.scope, snapshot=True) as connection:
         set_reader(connection, account)
         if at is not None:
             asked["known"] = sequence_at(connection, at)

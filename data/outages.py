@@ -17,7 +17,7 @@ import orjson
 import shapely
 from sqlalchemy import Connection, Engine, text
 
-from data.database import CITY, Write, reading, sequence_at, set_scope, writing
+from data.database import CITY, Scope, Write, reading, sequence_at, set_scope, writing
 from data.divisions import DivisionVersion, require_divisions, version_at
 from data.fields import body_sha256
 from data.outage_feature import AHEAD_MAX, ReportedOutage, read_outage
@@ -264,11 +264,11 @@ def list_outages(
     in force at `at`.
     """
     now = at or datetime.now(UTC)
-    with reading(engine, CITY, snapshot=True) as connection:
+    with reading(engine, snapshot=True) as connection:
         version = version_at(connection, at)
         newest = connection.execute(text(_NEWEST), {"sequence": sequence_at(connection, at)}).all()
         # which revision is the newest does not depend on who asks; which rows are seen does
-        set_scope(connection, districts)
+        set_scope(connection, Scope(tuple(districts)))
         rows = connection.execute(
             text(
                 f"SELECT {_COLUMNS} FROM {_FROM} JOIN unnest(CAST(:ids AS text[]),"

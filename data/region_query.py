@@ -128,7 +128,7 @@ def query_region(
     area: AreaShares | None = None,
 ) -> dict[str, Any]:
     """The answer. Raises InvalidInput for a region that cannot be cut, or an unknown district."""
-    with reading(engine, CITY, snapshot=True) as connection:
+    with reading(engine, snapshot=True) as connection:
         moment = moment_asked(connection, at)
         version = version_at(connection, moment.at)
         districts = districts_frame(connection, version.id)
@@ -147,7 +147,7 @@ def query_region(
         ]
         facilities = FacilitiesAt(connection, moment)
         covered = _covered_supply(facilities, asked, outages, kinds)
-        set_scope(connection, account.districts)
+        set_scope(connection, account.scope)
         rows = [*_inside(connection, asked, facilities), *_in_whole_districts(connection, asked)]
         incidents = _incidents(connection, asked)
         teams = teams_inside(connection, account, moment, region.geometry, asked.whole)
@@ -186,23 +186,19 @@ def _inside(connection: Connection, asked: _Asked, facilities: FacilitiesAt) -> 
     and outside the city."""
     if asked.region.geometry is None:
         return []
-    own = "" if asked.account.operators == CITY else " AND f.operator = ANY (:operators)"
     # what is summed fits into memory, instead of being sorted on disk
     connection.execute(text("SET LOCAL work_mem = '64MB'"))
-    values = _cells_of(asked.region.geometry) | {
-        "operators": list(asked.account.operators),
-        "version": asked.version_id,
-    }
+    values = _cells_of(asked.region.geometry) | {"version": asked.version_id}
     lies_in = _BY_SHAPE if "shape" in values else f"{_IN_BOUNDS} AND {_BY_CELL}"
     past = asked.moment.at is not None
     there, nowhere = (_PAST_IN, _PAST_NOWHERE) if past else (_NOW_IN, _NOW_NOWHERE)
     summed = _BY_KIND if past else _BY_GROUP
     cut = [code for code in asked.parts.cut if code not in asked.mostly]
-    where = f"({nowhere} OR {there}) AND {lies_in}{own}"
+    where = f"({nowhere} OR {there}) AND {lies_in}"
     rows: list[Row] = [tuple(r) for r in facilities.select(summed, where, values | {"codes": cut})]
     if asked.mostly:
         # of a district that lies mostly inside, what stands outside is the lesser count
-        where = f"{there} AND NOT ({lies_in}){own}"
+        where = f"{there} AND NOT ({lies_in})"
         beyond = facilities.select(summed, where, values | {"codes": asked.mostly})
         rows += [(k, op, state, -n, -kw, -c) for k, op, state, n, kw, c in beyond]
     return rows

@@ -35,7 +35,7 @@ KEPT_FOR_S = 3600
 LOCK_KEY = 7_205_006
 CHUNK_BYTES = 1 << 20
 #: What a transaction may have said of itself (`data.database`, `data.incidents`).
-SCOPE = ("app.districts", "app.account")
+SCOPE = ("app.districts", "app.operators", "app.account")
 EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
 
 _WANTED = """

@@ -16,7 +16,7 @@ import shapely
 from sqlalchemy import Connection, Engine
 
 from data.accounts import Account
-from data.database import CITY, reading, set_scope
+from data.database import WHOLE_CITY, reading, set_scope
 from data.facilities_at import PLACED, FacilitiesAt, moment_asked, refuse_strange
 from data.outage_split import facilities_of, split_everywhere
 from data.outages import open_outages
@@ -91,7 +91,7 @@ def evaluate(
 
     Raises InvalidInput for a facility, district or outage that is not there at that moment.
     """
-    with reading(engine, CITY, snapshot=True) as connection:
+    with reading(engine, snapshot=True) as connection:
         moment = moment_asked(connection, scenario.at)
         shown = shown_at(connection, moment, packs, settings)
         returns = frozenset(
@@ -240,11 +240,11 @@ def _selected(run: _Run, selection: Selection) -> list[Standing]:
             raise InvalidInput([Fault(reason, selection.row, "adcodes")])
         more = " WHERE d.adcode = ANY (:adcodes)"
         values["adcodes"] = list(region.adcodes)
-    set_scope(run.connection, run.account.districts)
+    set_scope(run.connection, run.account.scope)
     try:
         rows = _standing(run, " AND ".join(where), values, more)
     finally:
-        set_scope(run.connection, CITY)
+        set_scope(run.connection, WHOLE_CITY)
     missing = set(selection.facility_ids) - {one.facility_id for one in rows}
     if missing:
         some = ", ".join(sorted(missing)[:10])

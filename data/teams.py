@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.accounts import Account
 from data.cot import parse_events
-from data.database import CITY, Write, reading, sequence_at, set_scope, writing
+from data.database import WHOLE_CITY, Write, reading, sequence_at, set_scope, writing
 from data.divisions import version_at
 from data.incidents import set_reader
 from data.situation import Moment
@@ -191,7 +191,7 @@ def _known(
     if sequence is None:
         set_reader(connection, account)
         return "team", None
-    set_scope(connection, CITY)
+    set_scope(connection, WHOLE_CITY)
     ids = list(connection.execute(text(_THEN), {"sequence": sequence}).scalars())
     set_reader(connection, account)
     return "team_position", ids
@@ -261,7 +261,7 @@ def list_teams(
         "since": since,
         **dict(zip(("west", "south", "east", "north"), bbox or (), strict=bool(bbox))),
     }
-    with reading(engine, CITY, snapshot=True) as connection:
+    with reading(engine, snapshot=True) as connection:
         sequence = None if at is None else sequence_at(connection, at)
         source, ids = _known(connection, account, sequence)
         if ids is not None:

@@ -16,7 +16,7 @@ from data.check import Check, compare_measures
 from data.check_places import placements
 from data.check_records import bodies, events, ledger, log, order, orphans, submissions
 from data.check_teams import teams
-from data.database import CITY, reading
+from data.database import reading
 from data.facility_states import FacilityStates, states_from_records
 from data.recompute import DELTA_KEY, Recomputed, micros, read_frame, recompute
 from data.retired_log import damaged
@@ -56,7 +56,7 @@ def verify(engine: Engine, *, deep: bool = False) -> Report:
     `deep` also reads every original body of status events again, and finds every facility's
     district by SQL too, not only some.
     """
-    with reading(engine, CITY, snapshot=True) as connection:
+    with reading(engine, snapshot=True) as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         sequence = int(
             connection.execute(text("SELECT coalesce(max(sequence), 0) FROM change")).scalar_one()

@@ -149,7 +149,7 @@ async def asked(request: Request, account: Caller) -> None:
         request.state.columns = columns or {}
     route = cast(APIRoute, request.scope["route"])
     check_query(route.path, request.query_params.multi_items(), request.path_params, columns)
-    reader.set(Reader(account.districts, account.username))
+    reader.set(Reader(account.scope, account.username))
 
 
 async def visible(request: Request, account: Account) -> dict[str, OgcCollection]:

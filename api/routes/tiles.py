@@ -44,19 +44,17 @@ def tile(
 ) -> Response:
     """Layer `facilities`. Below zoom 14 counts on a grid, `aggregated` true; from there each one.
     `total` adds up to the inventory at every zoom; `down`, `degraded`, `unknown` and `synthetic`
-    are counts too. Only the caller's districts."""
+    are counts too. Only the caller's districts and operators."""
     check_tile(z, x, y)
     if kind is not None and kind not in KINDS:
         raise InvalidInput([Fault(f"must be one of {', '.join(KINDS)}", None, "kind")])
-    etag = tiles_etag(services.engine, account.districts, (z, x, y, kind, state))
+    etag = tiles_etag(services.engine, account.scope, (z, x, y, kind, state))
     headers = {"ETag": etag, "Cache-Control": REVALIDATE}
     if has_etag(request, etag):
         return Response(status_code=304, headers=headers)
 
     def make() -> bytes:
-        return facility_tile(
-            services.engine, z, x, y, districts=account.districts, kind=kind, state=state
-        )
+        return facility_tile(services.engine, z, x, y, scope=account.scope, kind=kind, state=state)
 
     found = services.get(TileCache).get(etag, make) if z < SINGLE_FROM_ZOOM else make()
     return Response(found, headers=headers, media_type=MVT)

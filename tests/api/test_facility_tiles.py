@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
-from data.database import app_engine
+from data.database import WHOLE_CITY, app_engine
 from data.facility_tiles import facility_tile
 from tests.api.conftest import Credentials, assert_problem, served
 from tests.feeds import INSIDE, NANAN, YUZHONG, facility, load_facilities
@@ -78,7 +78,7 @@ def test_no_facility_is_lost_or_repeated_at_any_zoom(
     engine = app_engine(database_url)
     frames = []
     for x, y in sorted(tiles_over(owner, z)):
-        tile = facility_tile(engine, z, x, y, districts=("*",))
+        tile = facility_tile(engine, z, x, y, scope=WHOLE_CITY)
         if tile:
             frames.append(decoded(tile))
     engine.dispose()
@@ -114,7 +114,7 @@ def test_from_zoom_14_each_facility_stands_alone_once(
         y = math.floor((1 - math.asinh(math.tan(math.radians(lat))) / math.pi) / 2 * 2**z)
         tiles |= {(x + i, y + j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
     for x, y in tiles:
-        tile = facility_tile(engine, z, x, y, districts=("*",))
+        tile = facility_tile(engine, z, x, y, scope=WHOLE_CITY)
         if tile:
             frame = decoded(tile)
             assert not frame["aggregated"].any()

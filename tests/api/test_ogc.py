@@ -326,7 +326,11 @@ def test_the_reading_role_uses_the_spatial_index_under_its_scope(owner: Engine) 
         connection.execute(text("ANALYZE facility"))
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         connection.execute(text("SET LOCAL ROLE yutu_reader"))
-        connection.execute(text(f"SELECT set_config('app.districts', '{YUZHONG}', true)"))
+        connection.execute(
+            text(
+                f"SELECT set_config('app.districts', '{YUZHONG}', true), set_config('app.operators', '*', true)"
+            )
+        )
         box = '{"type":"Polygon","coordinates":[[[106.55,29.55],[106.5501,29.55],[106.5501,29.5501],[106.55,29.5501],[106.55,29.55]]]}'
         plan = "\n".join(
             connection.execute(

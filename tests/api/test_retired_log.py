@@ -23,7 +23,7 @@ from api.app import create_app
 from api.cli import app as cli
 from api.deps import Configuration
 from data.accounts import first_run
-from data.database import app_engine, owner_engine, reading
+from data.database import Scope, app_engine, owner_engine, reading
 from data.log_retirement import retire_before
 from data.retired_log import forget_unread, path_of, reach_back
 from data.verify import verify
@@ -278,7 +278,7 @@ def test_a_month_is_read_back_once_and_forgotten_when_nobody_asks(past: Past) ->
     engine = app_engine(past.url, pool_size=12)
 
     def ask(_: int) -> tuple[int, str]:
-        with reading(engine, ["500103"], snapshot=True) as connection:
+        with reading(engine, Scope(("500103",)), snapshot=True) as connection:
             reach_back(connection, past.moments[0], past.moments[0])
             found = connection.execute(text("SELECT count(*) FROM status_log"))
             scope = connection.execute(text("SELECT current_setting('app.districts')"))

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 from api.policy import DISTRICTS, OWN, POLICY, Rule
 from api.situations import Situations
 from data.accounts import Account
-from data.database import app_engine, owner_engine, reading
+from data.database import Scope, app_engine, owner_engine, reading
 from tests.api.conftest import Credentials
 from tests.api.strangers_world import (
     CANARY,
@@ -259,9 +259,9 @@ def test_the_tables_show_nothing_of_elsewhere(database_url: str, world: World) -
     }
     for table, condition in hidden.items():
         sql = text(f"SELECT count(*) FROM {table} WHERE {condition}")
-        with reading(engine, [HERE]) as connection:
+        with reading(engine, Scope((HERE,))) as connection:
             assert connection.execute(sql).scalar() == 0, table
-        with reading(engine, [ELSEWHERE]) as connection:
+        with reading(engine, Scope((ELSEWHERE,))) as connection:
             assert connection.execute(sql).scalar(), f"{table}: its own district sees it"
         with engine.connect() as connection:
             assert connection.execute(sql).scalar() == 0, f"{table}: no scope sees nothing"
@@ -312,7 +312,11 @@ def test_spatial_questions_use_the_index_behind_the_wall(
     box = f"ST_MakeEnvelope({lon}, {lat}, {lon + 1e-3}, {lat + 1e-3}, 4326)"
     with owner.connect() as connection:
         connection.execute(text(f"SET LOCAL ROLE {role}"))
-        connection.execute(text(f"SELECT set_config('app.districts', '{HERE}', true)"))
+        connection.execute(
+            text(
+                f"SELECT set_config('app.districts', '{HERE}', true), set_config('app.operators', '*', true)"
+            )
+        )
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         column = {
             "facility": "facility_id",

@@ -165,3 +165,25 @@ def test_a_short_password_is_refused_and_a_long_one_is_never_hashed(owner: Engin
     with owner.begin() as connection, pytest.raises(InvalidInput):
         create_account(connection, "short", "viewer", password="eleven-char")
     assert authenticate(owner, "short", "x" * 1_000_000) is None
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "yutu-chongqing-123456",
+        "Ｙｕｔｕ重庆应急指挥渝图重庆2026",
+        "team.guess.team.guess",
+        "CHONGQINGchongqing!",
+    ],
+)
+def test_words_that_anybody_would_try_count_for_nothing(owner: Engine, password: str) -> None:
+    with owner.begin() as connection, pytest.raises(InvalidInput, match="anybody would try"):
+        create_account(connection, "team.guess", "viewer", password=password)
+
+
+def test_a_long_password_may_hold_such_words(owner: Engine) -> None:
+    with owner.begin() as connection:
+        create_account(connection, "team.long", "viewer", password="yutu rowing at dawn, slowly")
+        with pytest.raises(InvalidInput, match="anybody would try"):
+            set_password(connection, "team.long", "team.long-chongqing")
+    assert authenticate(owner, "team.long", "yutu rowing at dawn, slowly") is not None

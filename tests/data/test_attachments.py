@@ -256,7 +256,7 @@ def test_row_level_security_hides_other_districts_attachments(
     count = text("SELECT count(*) FROM attachment WHERE incident_id = :id")
     seen = []
     for account in (FIELD, FIELD_COLLEAGUE, FIELD_OTHER):
-        with reading(app, account.districts) as connection:
+        with reading(app, account.scope) as connection:
             set_reader(connection, account)
             seen.append(connection.execute(count, {"id": incident_id}).scalar_one())
     assert seen == [1, 1, 0]

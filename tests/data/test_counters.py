@@ -200,7 +200,11 @@ def test_a_new_place_counts_everywhere_after_a_rebuild(
     bring(divided, facility("A", *INSIDE[YUZHONG], load_kw=8), facility("B", *INSIDE[NANAN]))
     then = received_at(divided)
     with divided_owner.begin() as connection:
-        connection.execute(text("SELECT set_config('app.districts', '*', true)"))
+        connection.execute(
+            text(
+                "SELECT set_config('app.districts', '*', true), set_config('app.operators', '*', true)"
+            )
+        )
         place = connection.execute(
             text("SELECT placement_id FROM facility WHERE facility_id = 'B'")
         ).scalar_one()

@@ -24,7 +24,7 @@ from sqlalchemy import Engine, text
 
 from data.accounts import create_account
 from data.builder import Builder
-from data.database import app_engine, owner_engine, reading
+from data.database import Scope, app_engine, owner_engine, reading
 from data.default_divisions import ensure_default_divisions
 from data.division_changes import DivisionsChanged, Validity, import_districts, import_zones
 from data.divisions import units, version_at, versions
@@ -431,9 +431,9 @@ def test_an_incident_is_shown_and_seen_in_the_district_it_lies_in_now(
     assert changed.replaced.incidents == 1
     levels = {d["adcode"]: d["plans"][SPECIAL] for d in shown(engine)["districts"]}
     assert {code for code, level in levels.items() if level} == {"500102"}
-    with reading(engine, ["500102"]) as connection:
+    with reading(engine, Scope(("500102",))) as connection:
         assert connection.execute(text("SELECT count(*) FROM incident")).scalar_one() == 1
-    with reading(engine, ["500101"]) as connection:
+    with reading(engine, Scope(("500101",))) as connection:
         assert connection.execute(text("SELECT count(*) FROM incident")).scalar_one() == 0
 
 

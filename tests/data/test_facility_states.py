@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from data import facility_states
-from data.database import reading, set_scope
+from data.database import WHOLE_CITY, reading, set_scope
 from data.facilities_at import FacilitiesAt
 from data.facility_states import (
     FacilityStates,
@@ -66,7 +66,7 @@ def test_states_are_the_same_read_forward_read_back_and_by_the_rule(
 
     def look(sequence: int) -> None:
         with engine.begin() as connection:  # as the builder: it may leave checkpoints
-            set_scope(connection, ("*",))
+            set_scope(connection, WHOLE_CITY)
             expected = by_rule(connection, sequence)
             seen[sequence] = (states(connection, forward.at(connection, sequence)), expected)
 

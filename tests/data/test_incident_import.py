@@ -94,7 +94,11 @@ def bring(engine: Engine, tmp_path: Path) -> Any:
 
 def counted(engine: Engine, table: str) -> int:
     with engine.connect() as connection:
-        connection.execute(text("SELECT set_config('app.districts', '*', true)"))
+        connection.execute(
+            text(
+                "SELECT set_config('app.districts', '*', true), set_config('app.operators', '*', true)"
+            )
+        )
         found: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
         return found
 

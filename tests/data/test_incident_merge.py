@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from data.accounts import Account
-from data.database import CITY, app_engine, reading, sequence_at, set_scope
+from data.database import WHOLE_CITY, app_engine, reading, sequence_at, set_scope
 from data.incident_history import incident_history
 from data.incident_merge import merge_incident, read_merge, read_unmerge
 from data.incident_states import NEXT_STATES, casualty_notice
@@ -311,7 +311,7 @@ def test_the_database_itself_refuses_a_duplicate_of_itself(
 ) -> None:
     key = new(engine)
     with engine.connect() as connection:
-        set_scope(connection, CITY)
+        set_scope(connection, WHOLE_CITY)
         with pytest.raises(Exception, match="duplicate_of"):
             connection.execute(
                 text(

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from data.accounts import Account
-from data.database import app_engine, reading, sequence_at
+from data.database import Scope, app_engine, reading, sequence_at
 from data.incident_submission import StoredIncident, edit_incident, read_change, store_incident
 from data.incidents import IncidentSettings, get_incident, list_incidents, open_incidents
 from data.rulepacks import load_packs
@@ -413,7 +413,7 @@ def test_a_list_says_between_which_levels_an_incident_lies_and_what_is_unknown(
 
 def test_row_level_security_alone_hides_other_districts(engine: Engine) -> None:
     key = submit(engine, incident(), FIELD).json["incident_id"]
-    with reading(engine, [SHAPINGBA]) as connection:
+    with reading(engine, Scope((SHAPINGBA,))) as connection:
         seen = connection.execute(
             text("SELECT CAST(incident_id AS text), adcode FROM incident")
         ).all()

@@ -97,7 +97,11 @@ def test_the_first_is_created_the_same_again_identical_and_another_body_a_confli
     with pytest.raises(Conflict):
         store(engine, other)
     with engine.connect() as connection:
-        connection.execute(text("SELECT set_config('app.districts', '*', false)"))
+        connection.execute(
+            text(
+                "SELECT set_config('app.districts', '*', false), set_config('app.operators', '*', false)"
+            )
+        )
         kept = connection.execute(
             text("SELECT load_shed_kw FROM outage WHERE outage_id = 'O-once'")
         ).scalars()
@@ -235,7 +239,11 @@ def test_a_declared_datum_is_converted_and_the_original_kept(engine: Engine) -> 
     assert stored.json["geometry"]["coordinates"] == pytest.approx([lon, lat], abs=1e-7)
     assert stored.json["properties"]["crs"] == "GCJ-02"
     with engine.connect() as connection:
-        connection.execute(text("SELECT set_config('app.districts', '*', false)"))
+        connection.execute(
+            text(
+                "SELECT set_config('app.districts', '*', false), set_config('app.operators', '*', false)"
+            )
+        )
         kept = connection.execute(
             text("SELECT feature FROM outage WHERE outage_id = 'O-gcj'")
         ).scalar_one()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, text
 
 from data.counters import counters_at, counters_now, fold
-from data.database import app_engine, reading, sequence_at, set_scope
+from data.database import WHOLE_CITY, app_engine, reading, sequence_at, set_scope
 from data.demo import load_demo
 from data.divisions import DivisionVersion, districts_frame, version_at, versions
 from data.outages import open_outages, store_outage
@@ -64,7 +64,7 @@ def engine(shared_divided_url: str) -> Iterator[Engine]:
     send_statuses(made)
     send_outages(made)
     with made.begin() as connection:
-        set_scope(connection, ("*",))
+        set_scope(connection, WHOLE_CITY)
         fold(connection)
     yield made
     made.dispose()

@@ -9,7 +9,7 @@ from alembic import command
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 
-from data.database import alembic_config, app_engine, migrate, owner_engine, reading
+from data.database import Scope, alembic_config, app_engine, migrate, owner_engine, reading
 from tests.feeds import (
     INSIDE,
     NANAN,
@@ -138,9 +138,17 @@ def _seen(connection: Connection) -> set[str]:
 def test_a_transaction_sees_only_the_districts_it_named(app: Engine) -> None:
     with app.connect() as connection:
         assert _seen(connection) == set()
-    with reading(app, [YUZHONG]) as connection:
+    with reading(app, Scope((YUZHONG,))) as connection:
         assert _seen(connection) == {YUZHONG}
-    with reading(app, [YUZHONG, NANAN]) as connection:
+    with reading(
+        app,
+        Scope(
+            (
+                YUZHONG,
+                NANAN,
+            )
+        ),
+    ) as connection:
         assert _seen(connection) == {YUZHONG, NANAN}
     with reading(app) as connection:
         assert _seen(connection) == {YUZHONG, SHAPINGBA, NANAN}
@@ -152,7 +160,7 @@ def test_a_scoped_spatial_query_uses_the_index(app: Engine) -> None:
     lon, lat = INSIDE[YUZHONG]
     box = f"ST_MakeEnvelope({lon}, {lat}, {lon + 3e-4}, {lat + 3e-4}, 4326)"
     for predicate in (f"geom && {box}", f"ST_Intersects(geom, {box})"):
-        with reading(app, [YUZHONG]) as connection:
+        with reading(app, Scope((YUZHONG,))) as connection:
             plan = connection.execute(
                 text(f"EXPLAIN SELECT pk FROM facility WHERE {predicate}")
             ).scalars()

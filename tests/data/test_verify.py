@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from api.cli import app
 from data.check import EXAMPLES
 from data.counters import fold
-from data.database import app_engine, owner_engine, sequence_at, set_scope
+from data.database import WHOLE_CITY, app_engine, owner_engine, sequence_at, set_scope
 from data.facilities import retire_facilities
 from data.facility_states import StatesNow
 from data.incident_submission import store_incident
@@ -58,7 +58,7 @@ def lived_url(make_database: Any, divided_template: str) -> str:
         connection.execute(
             text("INSERT INTO counter_checkpoint SELECT f.through, c.* FROM counter c, fold f")
         )
-        set_scope(connection, ("*",))
+        set_scope(connection, WHOLE_CITY)
         StatesNow().at(connection, sequence_at(connection, None))
     body = b"\n".join(orjson.dumps(event(f"n{i}", f"F{i}", "up", 9, cause="电")) for i in range(3))
     from data.status import ingest_status
