@@ -87,6 +87,13 @@ MUTATIONS = [
         "tests/data/test_schema.py::test_a_transaction_sees_only_the_districts_it_named",
     ),
     Mutation(
+        "the wall between operators",
+        "data/migrations/versions/0016_operators_wall.py",
+        "USING (({DISTRICTS}) AND ({OPERATORS}))",
+        "USING ({DISTRICTS})",
+        "tests/api/test_operator_sites.py::test_the_database_alone_keeps_them_apart",
+    ),
+    Mutation(
         "the row-level policy of what the stream tells",
         "data/migrations/versions/0011_second_wall.py",
         '    op.execute("ALTER TABLE stream_event ENABLE ROW LEVEL SECURITY")\n',
