@@ -81,7 +81,8 @@ def incidents_as_cot(
     )
     note_rows(request, len(features))
     written = incidents_xml(features, OPEN_STATES, now, words)
-    return Response(written, headers={"Cache-Control": "no-store"}, media_type=XML)
+    said = f"{XML}; charset=utf-8"
+    return Response(written, headers={"Cache-Control": "no-store"}, media_type=said)
 
 
 @router.post(

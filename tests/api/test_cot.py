@@ -36,7 +36,7 @@ def report(client: httpx.Client, headers: dict[str, str], **more: Any) -> str:
 def feed(client: httpx.Client, headers: dict[str, str], **params: str) -> dict[str, Any]:
     answer = client.get("/v1/cot/incidents.xml", headers=headers, params=params)
     assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"].startswith("application/xml")
+    assert answer.headers["content-type"] == "application/xml; charset=utf-8"
     assert PHONE not in answer.text
     assert "王某" not in answer.text
     events = etree.fromstring(answer.content)

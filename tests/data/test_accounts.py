@@ -18,6 +18,7 @@ from data.accounts import (
     first_run,
     lock_account,
     reset_account,
+    set_password,
 )
 from data.api_keys import holding_keys, key_sha256, keys_of
 from data.database import app_engine, owner_engine
