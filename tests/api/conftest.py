@@ -28,6 +28,8 @@ from tests.api.incident_rows import PATH
 from tests.conftest import drop_database
 
 Credentials = dict[str, dict[str, Any]]
+#: Loading the authorities takes longer than most tests, and every test has a client.
+TLS = httpx.create_ssl_context()
 #: What an import of incidents may write to.
 IMPORTED = ("batch", "change", "incident", "incident_revision", "incident_conflict", "attachment")
 
@@ -76,10 +78,19 @@ def server(app: FastAPI, credentials: Credentials) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def ready(server: str) -> None:
+    """Waits for the first situation: until it is built `/ready` answers 503."""
+    deadline = time.monotonic() + 20
+    while httpx.get(f"{server}/ready", verify=TLS).status_code != 200:
+        assert time.monotonic() < deadline, "no situation is built"
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def client(server: str) -> Iterator[httpx.Client]:
     """Without credentials and without following redirects."""
-    with httpx.Client(base_url=server, timeout=10) as one:
+    with httpx.Client(base_url=server, timeout=10, verify=TLS) as one:
         yield one
 
 
@@ -118,7 +129,7 @@ def post_incidents(
     server: str, scratch: Path, key: Callable[[str], dict[str, str]]
 ) -> Iterator[Callable[..., httpx.Response]]:
     """`post_incidents(path or (name, bytes), "commander", partial=True, plan=…)` → the answer."""
-    with httpx.Client(base_url=server, timeout=60) as client:
+    with httpx.Client(base_url=server, timeout=60, verify=TLS) as client:
 
         def posted(
             file: Path | tuple[str, bytes],

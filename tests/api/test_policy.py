@@ -22,6 +22,7 @@ from data.api_keys import NARROWER
 from data.tables import ROLES
 from tests.api.conftest import assert_problem
 
+pytestmark = pytest.mark.usefixtures("ready")
 Key = Callable[[str], dict[str, str]]
 ACCOUNT_OF = {role: role for role in ROLES}
 OPEN_PATHS = {"/health", "/ready", "/v1/token", "/login", "/static/{path:path}", "/ca.crt"} | {

@@ -19,6 +19,7 @@ from api.policy import OPEN, POLICY
 from api.routes.static import files, missing
 from tests.api.conftest import Credentials, assert_problem
 
+pytestmark = pytest.mark.usefixtures("ready")
 Key = Callable[[str], dict[str, str]]
 PHONES = ["13800138000", "+86 138 0013 8000", "138-0013-8000", "023-63211234"]
 
@@ -37,14 +38,6 @@ def log_lines() -> Iterator[io.StringIO]:
     structlog.configure(**usual)
     root.handlers = before
     root.setLevel(level)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ready(server: str) -> None:
-    deadline = time.monotonic() + 20
-    while httpx.get(f"{server}/ready").status_code != 200:
-        assert time.monotonic() < deadline, "no situation is built"
-        time.sleep(0.1)
 
 
 def test_health_needs_no_database_and_ready_names_what_is_missing(
