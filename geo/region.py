@@ -178,6 +178,8 @@ def shares_inside(
     if region.geometry is None:
         return found
     mine = {p.adcode for p in parts.districts if not p.whole}
+    if shapely.equals_exact(shape, region.geometry):
+        return {**dict.fromkeys(mine, 1.0), **found, None: 1.0}
     shapes = districts.geometry.to_numpy()
     reached = np.flatnonzero(shapely.intersects(shapes, shape))
     pieces = cut(shapes[reached], shape)
@@ -196,6 +198,8 @@ def _share_inside(shape: BaseGeometry, geometry: BaseGeometry) -> float:
     whole = float(area_m2(shape))
     if not whole > 0:
         return 0.0
+    if shapely.equals_exact(shape, geometry):  # the extent of an outage, asked about itself
+        return 1.0
     return min(float(area_m2(cut_one(shape, geometry))) / whole, 1.0)
 
 

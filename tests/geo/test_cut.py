@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from data.readers.boundaries import default_divisions
 from geo.crs import area_m2
 from geo.cut import clipped, cut
+from geo.region import Region, region_parts, share_of_shape, shares_inside
 from geo.split import areas_inside
 from geo.validate import BORDER_KM_MAX, geometry_faults
 
@@ -145,3 +146,19 @@ def test_the_limits_are_those_that_are_written_down() -> None:
     beyond = comb(int(BORDER_KM_MAX / spike_km) + 60, 0.4, 0.3, 90)
     (fault,) = geometry_faults(beyond, max_vertices=10_000)
     assert "km long together" in fault.reason
+
+
+@pytest.mark.parametrize("name", ["thin comb", "star", "parts"])
+def test_a_region_holds_all_of_an_outage_of_its_own_outline(
+    name: str, districts: gpd.GeoDataFrame
+) -> None:
+    """Whose sides lie on one another: the costliest of all overlays, and the usual question."""
+    area = ACCEPTED[name]
+    region = Region("polygon", "WGS84", area)
+    began = time.thread_time()
+    parts = region_parts(region, districts)
+    shares = shares_inside(region, parts, area, districts)
+    assert time.thread_time() - began < WITHIN_S
+    assert set(shares.values()) == {1.0}
+    assert {p.adcode for p in parts.districts} <= set(shares)
+    assert share_of_shape(region, area) == 1.0
