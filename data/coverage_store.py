@@ -30,6 +30,7 @@ from data.background import Background
 from data.database import reading
 from data.divisions import districts_frame
 from data.kind_inventory import KindInventory
+from data.patience import give_time
 from geo.coverage_grid import CoverageGrid, GivenUp
 from geo.errors import InvalidInput
 
@@ -291,7 +292,7 @@ class CoverageStore(Background):
         """Read the facilities and find or make their grid."""
         started = time.monotonic()
         with reading(self._engine, snapshot=True) as connection:
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            give_time(connection)
             districts = districts_frame(connection, wanted.version_id)
             key = {
                 "kind": wanted.kind,

@@ -23,6 +23,7 @@ from sqlalchemy.engine import make_url
 
 from data.audit import record
 from data.audit_acts import act_of
+from data.patience import make_patient
 from data.retired_log import reach_back
 
 APP_ROLE = "yutu_app"
@@ -91,6 +92,7 @@ def app_engine(
         hide_parameters=True,
         connect_args={"prepare_threshold": 3, "connect_timeout": connect_timeout_s, **DEAD_PEER},
     )
+    make_patient(engine, statement_timeout_s)
 
     @event.listens_for(engine, "connect")
     def _become_app(raw: psycopg.Connection[Any], _record: object) -> None:

@@ -31,6 +31,7 @@ from data.export_collections import (
 )
 from data.facilities_at import refuse_strange
 from data.incidents import OPEN_STATES, READS_REPORTERS, set_reader
+from data.patience import give_time
 from data.rulepacks import RulePacks
 from data.sources import sources_at, sources_now
 from data.tables import STATES
@@ -165,7 +166,7 @@ def export_of(
 ) -> Iterator[Export]:
     """An export within the account's scope, all from one snapshot."""
     with reading(engine, account.scope, snapshot=True) as connection:
-        connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'"))
+        give_time(connection, STATEMENT_TIMEOUT_S)
         set_reader(connection, account)
         about, asked = _about(connection, account, wanted, document)
         yield Export(wanted, _chunks(connection, wanted, asked, packs), about)
@@ -174,7 +175,7 @@ def export_of(
 def count_rows(engine: Engine, account: Account, wanted: Wanted, document: Document) -> int:
     """How many rows the export would have now."""
     with reading(engine, account.scope, snapshot=True) as connection:
-        connection.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'"))
+        give_time(connection, STATEMENT_TIMEOUT_S)
         set_reader(connection, account)
         _, asked = _about(connection, account, wanted, document)
         sql = f"SELECT count(*) FROM {wanted.collection.source}{_where(wanted)}"

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, text
 
 from data.database import Write, writing
 from data.divisions import Placer, require_divisions
+from data.patience import give_time
 from data.status import INVENTORY_LOCK
 from geo.errors import Fault, InvalidInput
 
@@ -90,7 +91,7 @@ def import_facilities(
         request={**(request or {}), "valid_from": valid_from and valid_from.isoformat()},
     ) as write:
         connection = write.connection
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        give_time(connection)
         now = _lock_inventory(connection)
         require_divisions(connection)
         if valid_from is not None and valid_from > now:
@@ -304,7 +305,7 @@ def retire_facilities(
         request={"retire": facility_ids, "reason": reason},
     ) as write:
         connection = write.connection
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        give_time(connection)
         key = {
             "ids": facility_ids,
             "now": _lock_inventory(connection),

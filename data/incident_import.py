@@ -33,6 +33,7 @@ from data.incident_arrivals import (
 from data.incident_doubts import warning_texts
 from data.incident_duplicates import IncidentSettings, probable_duplicates
 from data.incident_report import read_incident
+from data.patience import give_time
 from data.rulepacks import RulePacks
 from geo.errors import Fault, InvalidInput
 from geo.grade import assess
@@ -159,7 +160,7 @@ def import_incidents(
         request={**(request or {}), "format": file.format, "partial": partial},
     ) as write:
         connection = write.connection
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        give_time(connection)
         require_divisions(connection)
         arrivals = [one for _, one in rows.first.values()]
         placed: list[PlacedArrival] = []

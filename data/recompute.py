@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from data.database import WHOLE_CITY, set_scope
+from data.patience import give_time
 from data.retired_log import EVER, reach_back
 from data.status import INVENTORY_LOCK
 from data.tables import MEASURES, STATES
@@ -245,7 +246,7 @@ def rebuild_counters(connection: Connection) -> int:
     def run(statement: str, **params: Any) -> Any:
         return connection.execute(text(statement), params)
 
-    run("SET LOCAL statement_timeout = 0")
+    give_time(connection)
     set_scope(connection, WHOLE_CITY)
     run(f"SELECT pg_advisory_xact_lock({INVENTORY_LOCK})")
     run("SELECT 1 FROM fold FOR UPDATE")

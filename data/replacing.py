@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, text
 from data.divisions import Placer, placement_part
 from data.outage_feature import ReportedOutage
 from data.outage_split import facilities_of, split_everywhere
+from data.patience import give_time
 from data.recompute import read_frame, rebuild_counters
 
 #: How long to wait for those who read divisions while theirs are replaced, in seconds.
@@ -46,7 +47,7 @@ def place_everything_again(engine: Engine, connection: Connection) -> Replaced:
     the divisions from the moment outages are divided until then (seconds): an outage that was
     stored meanwhile would lack a version.
     """
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    give_time(connection)
     moved = _place_facilities(connection)
     deltas = rebuild_counters(connection)
     _drop_unused_placements(connection)

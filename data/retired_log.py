@@ -21,6 +21,7 @@ import psycopg
 import structlog
 from sqlalchemy import Connection, Engine, text
 
+from data.patience import give_time
 from data.settings import PathsSettings
 from geo.errors import Unavailable
 
@@ -122,7 +123,7 @@ def _read_back(engine: Engine, title: str, sha256: bytes) -> None:
             f"the archive of {title} is missing or damaged; restore it from a backup", 60
         )
     with engine.begin() as other:
-        other.execute(text("SET LOCAL statement_timeout = 0"))
+        give_time(other)
         other.execute(text("SET LOCAL lock_timeout = 0"))
         other.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
         marked = other.execute(

@@ -18,6 +18,7 @@ from data.check_records import bodies, events, ledger, log, order, orphans, subm
 from data.check_teams import teams
 from data.database import reading
 from data.facility_states import FacilityStates, states_from_records
+from data.patience import give_time
 from data.recompute import DELTA_KEY, Recomputed, micros, read_frame, recompute
 from data.retired_log import damaged
 from data.tables import MEASURES, STATES
@@ -57,7 +58,7 @@ def verify(engine: Engine, *, deep: bool = False) -> Report:
     district by SQL too, not only some.
     """
     with reading(engine, snapshot=True) as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        give_time(connection)
         sequence = int(
             connection.execute(text("SELECT coalesce(max(sequence), 0) FROM change")).scalar_one()
         )

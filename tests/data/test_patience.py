@@ -1,0 +1,91 @@
+"""A process of the database that stops, and not the database, costs the requests it serves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from data import patience
+from data.database import app_engine, reading
+from data.patience import give_time
+
+GRACE_S = 0.5
+
+
+@pytest.fixture
+def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """One connection, statements of a second."""
+    monkeypatch.setattr(patience, "GRACE_S", GRACE_S)
+    made = app_engine(database_url, pool_size=1, statement_timeout_s=1)
+    yield made
+    made.dispose()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """This process of the database does nothing meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def pid_of(connection: Connection) -> int:
+    pid: int = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    return pid
+
+
+def test_a_statement_to_a_stopped_process_ends_and_another_takes_its_place(engine: Engine) -> None:
+    with reading(engine) as connection:
+        pid = pid_of(connection)
+    with stopped(pid):
+        started = time.monotonic()
+        with pytest.raises(OperationalError, match="does not answer"):
+            ask_on_the_same(engine)
+        assert 1 <= time.monotonic() - started < 1 + GRACE_S + 1
+        with reading(engine) as other:  # the pool of one has room again
+            assert pid_of(other) != pid
+
+
+def ask_on_the_same(engine: Engine) -> None:
+    """Without the pool's own look whether the connection lives."""
+    engine.pool._pre_ping = False
+    try:
+        with reading(engine) as connection:
+            connection.execute(text("SELECT 1"))
+    finally:
+        engine.pool._pre_ping = True
+
+
+def test_a_commit_to_a_stopped_process_is_no_success(engine: Engine) -> None:
+    with engine.connect() as connection, stopped(pid_of(connection)):
+        with pytest.raises(OperationalError, match="does not answer"):
+            connection.commit()
+        connection.invalidate()
+
+
+def test_a_connection_that_was_stopped_in_the_pool_is_replaced(engine: Engine) -> None:
+    with reading(engine) as connection:
+        pid = pid_of(connection)
+    with stopped(pid), reading(engine) as connection:
+        assert pid_of(connection) != pid
+
+
+def test_time_that_was_given_is_waited_for_and_ends_with_the_transaction(engine: Engine) -> None:
+    long = text("SELECT pg_sleep(2)")
+    with reading(engine) as connection:
+        give_time(connection)
+        connection.execute(long)
+        pid = pid_of(connection)
+    with stopped(pid), pytest.raises(OperationalError, match="does not answer"):
+        ask_on_the_same(engine)
+    with pytest.raises(OperationalError, match="statement timeout"), reading(engine) as connection:
+        connection.execute(long)
