@@ -29,7 +29,7 @@ from data.cluster import Cluster
 from data.database import app_engine, migrate, owner_engine
 from data.default_divisions import ensure_default_divisions
 from tests.api.conftest import Credentials, assert_problem, served
-from tests.conftest import QUICK
+from tests.conftest import QUICK, make_short_folder
 from tests.data.stored import at, bring
 from tests.feeds import INSIDE, YUZHONG, facility
 
@@ -39,9 +39,7 @@ HEALTH_S = 0.25
 
 @pytest.fixture(scope="module")
 def own_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    from tests.conftest import _short_folder
-
-    with _short_folder() as folder:
+    with make_short_folder() as folder:
         own = Cluster(folder / "pg", folder / "run", settings=QUICK)
         own.start()
         try:

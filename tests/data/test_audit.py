@@ -32,7 +32,7 @@ from tests.feeds import COMMANDER, incident
 
 ROOT = Path(__file__).resolve().parents[2]
 TELEPHONE = "13812345678"
-SECRET = "canary-password-7Qx"
+SECRET = "wren-lantern-mauve-7Qx"
 CONCURRENT = 200
 
 

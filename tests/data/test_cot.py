@@ -133,10 +133,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_documents_are_refused_quickly(body: bytes, divided: Engine) -> None:
-    began = time.process_time()
+    began = time.thread_time()  # other threads of the process are servers of other tests
     with pytest.raises(InvalidInput) as refused:
         store_positions(divided, body, account=FIELD)
-    assert time.process_time() - began < 0.5
+    assert time.thread_time() - began < 0.5
     assert "passwd" not in str(refused.value)
     with divided.connect() as connection:
         assert (
