@@ -138,7 +138,9 @@ def query_region(
         outages = open_outages(connection, moment.sequence, version.id, moment.now)
         kinds = supply_kinds(in_force)
         shares = (
-            area.shares(connection, version, moment.sequence, moment.at, outages) if area else {}
+            area.shares(connection, version, moment.sequence, moment.at, outages, kinds)
+            if area
+            else {}
         )
         returns = [
             {"operator": s.operator, "kind": s.kind}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -110,9 +110,10 @@ class ServiceAreas:
         sequence: int,
         at: datetime | None,
         outages: Sequence[Mapping[str, Any]],
+        kinds: Collection[str] | None = None,
     ) -> dict[str, Shares]:
         """{kind: {adcode: share}}; `at` None means now. Of the past only what had been shown by
-        then is exact.
+        then is exact, and only `kinds` are looked at, if given.
 
         `outages`: the newest revisions known (`data.outages.open_outages`). Kinds without a reach,
         without a facility in force, or whose grid is not ready have no entry.
@@ -131,7 +132,8 @@ class ServiceAreas:
                 states = self._now.at(connection, sequence)
                 asked = self._all(coverages, states, outages, keep=True)
                 return self._exact.live(asked)
-        coverages = self._store.past(wanted, PATIENCE_S)
+        asked_for = [one for one in wanted if kinds is None or one.kind in kinds]
+        coverages = self._store.past(asked_for, PATIENCE_S)
         if not coverages:
             return {}
         asked = self._all(coverages, states_at(connection, sequence), outages, keep=False)

@@ -6,7 +6,7 @@ divisions, the inventory and the rule packs in force.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -41,6 +41,7 @@ class AreaShares(Protocol):
         sequence: int,
         at: datetime | None,
         outages: Sequence[Mapping[str, Any]],
+        kinds: Collection[str] | None = None,
     ) -> dict[str, dict[str, AreaShare]]: ...
 
 
