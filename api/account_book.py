@@ -26,6 +26,7 @@ from data.accounts import Account, all_accounts
 from data.api_keys import ApiKey, holding_keys, note_uses
 from data.database import libpq_url
 from data.ended_sessions import ended_sessions
+from data.patience import connected
 from geo.errors import Unavailable
 
 REFRESH_S = 0.8
@@ -187,8 +188,12 @@ class AccountBook:
         """Have the tables read anew when the database tells of a change."""
         while not self._stopping.is_set():
             try:
-                with psycopg.connect(
-                    self._url, autocommit=True, connect_timeout=3, application_name="yutu accounts"
+                with connected(
+                    psycopg.Connection,
+                    self._url,
+                    autocommit=True,
+                    connect_timeout=3,
+                    application_name="yutu accounts",
                 ) as connection:
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._wanted.set()  # for what changed before

@@ -24,6 +24,7 @@ from api.deps import Services
 from api.language import language_of
 from api.problems import answer_error
 from data.database import libpq_url
+from data.patience import connected
 from geo.errors import Unavailable
 
 ASK_EVERY_S = 0.25
@@ -66,7 +67,9 @@ class Pulse:
             self._asked_at = time.monotonic()
             try:
                 if connection is None:
-                    connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+                    connection = connected(
+                        psycopg.Connection, self._url, autocommit=True, connect_timeout=5
+                    )
                 connection.execute("SELECT 1")
             except psycopg.Error:  # refused or broken off is an answer: requests see it themselves
                 if connection is not None:

@@ -29,6 +29,7 @@ from psycopg import sql
 from sqlalchemy.engine import URL
 
 from data import postmaster
+from data.patience import connected
 from data.postgresql import memory_bytes, programs, tuned
 from data.settings import PathsSettings
 from geo.errors import Unavailable
@@ -386,7 +387,8 @@ class Cluster:
             raise Unavailable(f"{failure}: {said}")
 
     def _connect(self, dbname: str) -> psycopg.Connection[tuple[object, ...]]:
-        return psycopg.connect(
+        return connected(
+            psycopg.Connection,
             host=str(self._socket_dir()),
             port=SOCKET_PORT,
             dbname=dbname,

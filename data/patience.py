@@ -9,6 +9,7 @@ same id sent again tells.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from sqlalchemy import Connection, Engine, event, text
 GRACE_S = 2.0
 INTERVAL_S = 0.1  # as psycopg's own
 Answer = TypeVar("Answer")
+Opened = TypeVar("Opened", bound=psycopg.Connection[Any])
 
 
 class PatientConnection(psycopg.Connection[Any]):
@@ -41,6 +43,17 @@ class PatientConnection(psycopg.Connection[Any]):
             raise psycopg.OperationalError("the database process does not answer") from None
 
 
+def connected(kind: type[Opened], *args: Any, **options: Any) -> Opened:
+    """`kind.connect(…)`. Of an attempt that ran out of time psycopg leaves the socket open, in a
+    cycle with its error, until the garbage is collected; after a hang of the database all of these
+    would be waiting for it and take its places."""
+    try:
+        return kind.connect(*args, **options)
+    except psycopg.Error as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
+
+
 def make_patient(engine: Engine, statement_timeout_s: float) -> None:
     """Have all connections of an engine give up after its statement timeout, and return to it
     after a transaction that had more time."""
@@ -48,7 +61,7 @@ def make_patient(engine: Engine, statement_timeout_s: float) -> None:
 
     @event.listens_for(engine, "do_connect")
     def _connect(_dialect: Any, _record: Any, args: Any, options: Any) -> PatientConnection:
-        made = PatientConnection.connect(*args, **options)
+        made = connected(PatientConnection, *args, **options)
         made.patience_s = patience_s
         return made
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -89,3 +92,30 @@ def test_time_that_was_given_is_waited_for_and_ends_with_the_transaction(engine:
         ask_on_the_same(engine)
     with pytest.raises(OperationalError, match="statement timeout"), reading(engine) as connection:
         connection.execute(long)
+
+
+def test_an_attempt_to_connect_that_ran_out_of_time_leaves_no_socket(
+    short_folder: Path,
+) -> None:
+    """Else each is a place taken in the database when it comes back."""
+    address = short_folder / ".s.PGSQL.5432"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(address))
+        silent.listen()
+        engine = app_engine(
+            f"postgresql+psycopg://app@/db?host={short_folder}", connect_timeout_s=2
+        )
+        gc.collect()
+        gc.disable()  # a server collects seldom
+        try:
+            before = open_files()
+            with pytest.raises(OperationalError, match="timeout expired"), engine.connect():
+                raise AssertionError("nobody is there")
+            assert open_files() == before
+        finally:
+            gc.enable()
+            engine.dispose()
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())

@@ -144,7 +144,7 @@ def _held_up(torture: Torture, site: Site) -> None:
             began = time.monotonic()
             answer = site.ask("GET", "/v1/outages", "commander")
             reads.append(time.monotonic() - began)
-            site.figures.check(answer.status_code == 200, f"reading: {answer.status_code}")
+            site.figures.check(answer.status_code == 200, f"reading: {answer.text[:200]}")
         time.sleep(1.5)
         connection.rollback()
         statuses = [job.result() for job in jobs]

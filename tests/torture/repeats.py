@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from tests.api.test_feeds_incidents import incident
 from tests.data.stored import at
-from tests.torture.site import Site
+from tests.torture.site import FACILITIES, Site
 from tests.torture.torture import Torture, row
 
 IDS, POSTS, THREADS = 40, 50, 40
@@ -149,7 +149,10 @@ def _tell(
 ) -> None:
     for place in places:
         state, when = log[place]
-        event = {"event_id": f"{prefix}-{number}-{place}", "facility_id": f"F{number}"}
+        event = {
+            "event_id": f"{prefix}-{number}-{place}",
+            "facility_id": f"F{FACILITIES - 1 - number}",
+        }
         event |= {"state": state, "observed_at": when}
         answer = _sent(site, "POST", "/v1/status", "utility", json=[event])
         site.figures.check(answer.is_success and answer.json()["accepted"] == 1, answer.text[:200])
