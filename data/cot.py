@@ -24,6 +24,8 @@ from geo.errors import Fault, InvalidInput, TooLarge
 EVENTS_MAX = 1000
 DEPTH_MAX = 16
 ELEMENTS_MAX = 50_000
+#: Of one event; a shape drawn by hand has some hundred.
+EVENT_ELEMENTS_MAX = 2_000
 ATTRIBUTES_MAX = 64
 VALUE_CHARACTERS_MAX = 8192
 
@@ -72,6 +74,7 @@ class _Reader:
         self.events: list[Element] = []
         self._open: list[Element] = []
         self._elements = 0
+        self._of_event = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._elements += 1
@@ -79,6 +82,9 @@ class _Reader:
             raise TooLarge(f"elements stand more than {DEPTH_MAX} deep in each other")
         if self._elements > ELEMENTS_MAX:
             raise TooLarge(f"has more than {ELEMENTS_MAX} elements")
+        self._of_event += 1
+        if self._of_event > EVENT_ELEMENTS_MAX:
+            raise TooLarge(f"an event has more than {EVENT_ELEMENTS_MAX} elements")
         if len(attributes) > ATTRIBUTES_MAX:
             raise TooLarge(f"an element has more than {ATTRIBUTES_MAX} attributes")
         if any(len(value) > VALUE_CHARACTERS_MAX for value in attributes.values()):
@@ -91,6 +97,7 @@ class _Reader:
             if len(self.events) >= EVENTS_MAX:
                 raise TooLarge(f"at most {EVENTS_MAX} events in one document")
             self.events.append(element)
+            self._of_event = 0
         elif is_event and self._open:
             raise InvalidInput("<events> holds only <event>")
         elif self._open:
