@@ -39,7 +39,7 @@ LONG = (
     *("data/test_verify", "browser/test_planner_page", "browser/test_map_page"),
     *("browser/test_map_labels", "data/test_exact_area", "api/test_hostile_imports"),
     *("api/test_facilities_route", "api/test_policy", "browser/test_map_reading"),
-    *("api/test_kill_writers", "api/test_kill_imports", "api/test_overload", "data/test_demo"),
+    *("api/test_kill_writers", "api/test_kill_imports", "data/test_demo"),
     *("data/test_hostile_files", "browser/test_planner_regions", "data/test_incident_import"),
     *("browser/test_field_places", "browser/test_field_page", "data/test_service_area"),
     *("data/test_counters", "api/test_facility_commands", "api/test_cli_files"),
