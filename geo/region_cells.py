@@ -55,24 +55,12 @@ def region_cells(geometry: BaseGeometry) -> RegionCells:
     west, south, east, north = (float(v) for v in geometry.bounds)
     width, height = (east - west) / SIDE, (north - south) / SIDE
 
-    def boxes(column: Any, row: Any, span: int) -> Any:
-        return shapely.box(
+    def sides(column: Any, row: Any, span: int) -> tuple[Any, Any, Any, Any]:
+        return (
             west + (column - _PAD) * width,
             south + (row - _PAD) * height,
             west + (column + span + _PAD) * width,
             south + (row + span + _PAD) * height,
-        )
-
-    def piece(part: BaseGeometry, column: int, row: int, span: int) -> BaseGeometry:
-        low, high = (column - _PAD, row - _PAD), (column + span + _PAD, row + span + _PAD)
-        return clipped(
-            part,
-            (
-                west + low[0] * width,
-                south + low[1] * height,
-                west + high[0] * width,
-                south + high[1] * height,
-            ),
         )
 
     cell = np.zeros((SIDE, SIDE), np.int32)
@@ -85,7 +73,7 @@ def region_cells(geometry: BaseGeometry) -> RegionCells:
         if span > 1 and not few and len(pieces) + len(waiting) < _PIECES_MAX:
             half = span // 2
             for place in ((column + i, row + j) for i in (0, half) for j in (0, half)):
-                quarter = piece(part, *place, half)
+                quarter = clipped(part, sides(*place, half))
                 if not quarter.is_empty:
                     size = int(shapely.get_num_coordinates(quarter))
                     heapq.heappush(waiting, (-size, *place, half, quarter))
@@ -93,7 +81,7 @@ def region_cells(geometry: BaseGeometry) -> RegionCells:
         pieces.append(part)
         shapely.prepare(part)
         columns, rows = np.mgrid[column : column + span, row : row + span]
-        own = boxes(columns, rows, 1)
+        own = shapely.box(*sides(columns, rows, 1))
         touched = np.where(shapely.intersects(part, own), len(pieces), OUTSIDE)
         here = (slice(column, column + span), slice(row, row + span))
         cell[here] = np.where(shapely.covers(part, own), INSIDE, touched)
