@@ -20,7 +20,7 @@ from data.cluster import Cluster
 from data.database import app_engine
 from tests.api.conftest import Credentials, assert_problem, served
 from tests.conftest import drop_database
-from tests.feeds import INSIDE, YUZHONG, ago, facility, load_facilities
+from tests.feeds import INSIDE, YUZHONG, ago, facility, incident, load_facilities
 
 Key = Callable[[str], dict[str, str]]
 URL = "/v1/situation"
@@ -239,15 +239,8 @@ def test_two_processes_answer_with_the_same_bytes_and_one_outlives_the_other(
 def test_two_hours_in_a_lift_become_a_level_by_the_clock_alone(
     client: httpx.Client, key: Key, credentials: Credentials
 ) -> None:
-    body = {
-        "incident_id": str(uuid.uuid4()),
-        "plan": SPECIAL,
-        "kind": "elevator",
-        "occurred_at": ago(minutes=120),
-        "position": list(INSIDE[YUZHONG]),
-        "crs": "WGS84",
-        "facts": {"people_stranded": 3, "stranded_since": ago(minutes=119, seconds=55)},
-    }
+    stranded = {"people_stranded": 3, "stranded_since": ago(minutes=119, seconds=55)}
+    body = incident(occurred_at=ago(minutes=120), facts=stranded)
     with client.stream("GET", f"{URL}/stream", headers=key("viewer"), timeout=12) as stream:
         lines = stream.iter_lines()
         posted = client.post("/v1/incidents", json=body, headers=key("commander"))

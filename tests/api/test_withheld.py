@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from api.withheld import bytes_told_to, told_to
 from data.accounts import Account
 from tests.api.conftest import Credentials
-from tests.feeds import INSIDE, SHAPINGBA, YUZHONG, ago
+from tests.feeds import SHAPINGBA, YUZHONG, ago, incident
 
 Key = Callable[[str], dict[str, str]]
 SPECIAL = "special-equipment-2023"
@@ -22,15 +21,8 @@ SPECIAL = "special-equipment-2023"
 @pytest.fixture(scope="module")
 def posted(server: str, credentials: Credentials) -> str:
     """The id of an incident in 渝中区 that decides the level of its plan in the city."""
-    body = {
-        "incident_id": str(uuid.uuid4()),
-        "plan": SPECIAL,
-        "kind": "elevator",
-        "occurred_at": ago(minutes=200),
-        "position": list(INSIDE[YUZHONG]),
-        "crs": "WGS84",
-        "facts": {"people_stranded": 3, "stranded_since": ago(minutes=180)},
-    }
+    stranded = {"people_stranded": 3, "stranded_since": ago(minutes=180)}
+    body = incident(occurred_at=ago(minutes=200), facts=stranded)
     headers = {"X-API-Key": credentials["commander"]["api_key"]}
     answer = httpx.post(f"{server}/v1/incidents", json=body, headers=headers)
     assert answer.status_code == 201, answer.text

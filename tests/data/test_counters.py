@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from data import counters
 from data.counters import counters_at, counters_now, fold
-from data.database import reading, sequence_at
+from data.database import WHOLE_CITY, reading, sequence_at, set_scope
 from data.divisions import version_at, versions
 from data.facilities import retire_facilities
 from data.recompute import rebuild_counters
@@ -200,11 +200,7 @@ def test_a_new_place_counts_everywhere_after_a_rebuild(
     bring(divided, facility("A", *INSIDE[YUZHONG], load_kw=8), facility("B", *INSIDE[NANAN]))
     then = received_at(divided)
     with divided_owner.begin() as connection:
-        connection.execute(
-            text(
-                "SELECT set_config('app.districts', '*', true), set_config('app.operators', '*', true)"
-            )
-        )
+        set_scope(connection, WHOLE_CITY)
         place = connection.execute(
             text("SELECT placement_id FROM facility WHERE facility_id = 'B'")
         ).scalar_one()

@@ -20,7 +20,7 @@ from data.accounts import Account
 from data.attachments import list_attachments
 from data.blobs import BlobFolder
 from data.builder import Builder
-from data.database import app_engine, owner_engine, reading
+from data.database import WHOLE_CITY, app_engine, owner_engine, reading, set_scope
 from data.incident_import import ImportReceipt, RefusedFile, import_incidents
 from data.incident_submission import store_incident
 from data.rulepacks import load_packs
@@ -94,11 +94,7 @@ def bring(engine: Engine, tmp_path: Path) -> Any:
 
 def counted(engine: Engine, table: str) -> int:
     with engine.connect() as connection:
-        connection.execute(
-            text(
-                "SELECT set_config('app.districts', '*', true), set_config('app.operators', '*', true)"
-            )
-        )
+        set_scope(connection, WHOLE_CITY)
         found: int = connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
         return found
 

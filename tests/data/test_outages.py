@@ -13,7 +13,7 @@ from shapely.geometry import mapping
 from shapely.geometry import shape as geometry_of
 from sqlalchemy import Engine, text
 
-from data.database import app_engine, reading, sequence_at
+from data.database import WHOLE_CITY, app_engine, reading, sequence_at, set_scope
 from data.divisions import version_at, versions
 from data.outages import list_outages, next_outage_instant, open_outages, store_outage
 from geo.crs import area_m2, from_wgs84
@@ -97,11 +97,7 @@ def test_the_first_is_created_the_same_again_identical_and_another_body_a_confli
     with pytest.raises(Conflict):
         store(engine, other)
     with engine.connect() as connection:
-        connection.execute(
-            text(
-                "SELECT set_config('app.districts', '*', false), set_config('app.operators', '*', false)"
-            )
-        )
+        set_scope(connection, WHOLE_CITY)
         kept = connection.execute(
             text("SELECT load_shed_kw FROM outage WHERE outage_id = 'O-once'")
         ).scalars()
@@ -239,11 +235,7 @@ def test_a_declared_datum_is_converted_and_the_original_kept(engine: Engine) -> 
     assert stored.json["geometry"]["coordinates"] == pytest.approx([lon, lat], abs=1e-7)
     assert stored.json["properties"]["crs"] == "GCJ-02"
     with engine.connect() as connection:
-        connection.execute(
-            text(
-                "SELECT set_config('app.districts', '*', false), set_config('app.operators', '*', false)"
-            )
-        )
+        set_scope(connection, WHOLE_CITY)
         kept = connection.execute(
             text("SELECT feature FROM outage WHERE outage_id = 'O-gcj'")
         ).scalar_one()
