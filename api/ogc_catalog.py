@@ -124,19 +124,35 @@ class OgcCatalog:
         """Nothing is held."""
 
     async def collections(self) -> dict[str, OgcCollection]:
-        """Id → collection, in order of the id."""
-        async with self._reading:
-            if time.monotonic() - self._read_at >= STRUCTURE_S:
-                async with self._pool.acquire(CITY_READER) as connection:
-                    rows = await connection.fetch(_STRUCTURE, SCHEMA)
-                    self._structure = [(r["name"], r["description"], r["columns"]) for r in rows]
-                    for name, _, columns in self._structure:
-                        await self._read_extent(connection, name, columns)
-                self._read_at = time.monotonic()
+        """Id → collection, in order of the id.
+
+        Where one request's reading hangs in the database, the others take what was read before.
+        """
+        known = bool(self._structure)
+        try:
+            async with asyncio.timeout(STRUCTURE_S if known else None):
+                await self._reading.acquire()
+        except TimeoutError:
+            pass
+        else:
+            try:
+                if time.monotonic() - self._read_at >= STRUCTURE_S:
+                    await self._read()
+            finally:
+                self._reading.release()
         return {
             name: self._collection(name, description, columns)
             for name, description, columns in self._structure
         }
+
+    async def _read(self) -> None:
+        async with self._pool.acquire(CITY_READER) as connection:
+            rows = await connection.fetch(_STRUCTURE, SCHEMA)
+            structure = [(r["name"], r["description"], r["columns"]) for r in rows]
+            for name, _, columns in structure:
+                await self._read_extent(connection, name, columns)
+        self._structure = structure  # whole, with an extent for each
+        self._read_at = time.monotonic()
 
     async def _read_extent(self, connection: Any, name: str, columns: list[dict[str, Any]]) -> None:
         """The box around every feature, whoever asks: a reader's scope is not told by it."""

@@ -4,27 +4,38 @@ tipg takes a connection from `app.state.pool` without saying for whom, so the re
 context variable, which an async dependency sets in the task that answers the request. Each
 acquisition is one transaction: what it says of the scope ends with it, and count and page see the
 same moment.
+
+A process of the database that is stopped answers nothing, not even that a statement is cancelled.
+So no wait on a connection is without an end (compare `data.patience`, for psycopg).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 import orjson
+import structlog
 from sqlalchemy.engine import URL, make_url
 
+from data import patience
 from data.database import WHOLE_CITY, Scope
 from geo.errors import Unavailable
 
 READER_ROLE = "yutu_reader"
 SCHEMA = "ogc"
 CLOSE_WITHIN_S = 5.0
+#: After its time is up an answer may still lie unread, if the event loop was held up: it is read in
+#: this while.
+LAST_LOOK_S = 0.1
+Answer = TypeVar("Answer")
+
+log = structlog.get_logger("yutu.ogc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,59 @@ CITY_READER = Reader(WHOLE_CITY)
 reader: ContextVar[Reader] = ContextVar("reader")
 
 
+class PatientConnection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection thrown away when a statement is not answered in time; nothing waits for its end.
+
+    Whoever waited gets asyncpg's ConnectionDoesNotExistError, whoever asks further an
+    InterfaceError, and its place in the pool is free. asyncpg's own timeouts would ask for the
+    statement to be cancelled, and wait for that.
+    """
+
+    #: None: `patience.GRACE_S`, enough for what costs the database nothing (BEGIN, a reset).
+    patience_s: float | None = None
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Each statement may meanwhile take so long."""
+        self.patience_s = seconds
+        try:
+            yield
+        finally:
+            self.patience_s = None
+
+    async def execute(self, *args: Any, **named: Any) -> Any:
+        return await self._in_time(super().execute(*args, **named))
+
+    async def fetch(self, *args: Any, **named: Any) -> Any:
+        return await self._in_time(super().fetch(*args, **named))
+
+    async def fetchrow(self, *args: Any, **named: Any) -> Any:
+        return await self._in_time(super().fetchrow(*args, **named))
+
+    async def fetchval(self, *args: Any, **named: Any) -> Any:
+        return await self._in_time(super().fetchval(*args, **named))
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        await super().close(timeout=patience.GRACE_S if timeout is None else timeout)
+
+    async def _in_time(self, asking: Coroutine[Any, Any, Answer]) -> Answer:
+        loop = asyncio.get_running_loop()
+        seconds = patience.GRACE_S if self.patience_s is None else self.patience_s
+        waiting = True
+
+        def give_up() -> None:
+            if waiting and not self.is_closed():
+                log.warning("a process of the database does not answer", waited_s=seconds)
+                self.terminate()
+
+        timer = loop.call_later(seconds, loop.call_later, LAST_LOOK_S, give_up)
+        try:
+            return await asking
+        finally:
+            waiting = False
+            timer.cancel()
+
+
 class ReaderPool:
     """A pool made at the first use, in the loop that answers requests."""
 
@@ -49,6 +113,7 @@ class ReaderPool:
         self._place = connect_arguments(make_url(url))
         self._size = size
         self._statement_timeout_ms = statement_timeout_ms
+        self._patience_s = statement_timeout_ms / 1000 + patience.GRACE_S - LAST_LOOK_S
         self._acquire_timeout_s = acquire_timeout_s
         self._pool: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,7 +136,8 @@ class ReaderPool:
     async def acquire(self, who: Reader | None = None) -> AsyncIterator[Any]:
         """A connection inside one read-only snapshot in the scope of `who`, else of the request.
 
-        Raises Unavailable when the database does not answer or every connection is taken.
+        Raises Unavailable when the database does not answer or every connection is taken; a
+        statement of the caller's that is not answered in time raises as `PatientConnection` says.
         """
         asking = who or reader.get()
         try:
@@ -89,7 +155,8 @@ class ReaderPool:
                     ",".join(asking.scope.operators),
                     asking.account,
                 )
-                yield connection
+                with connection.patient(self._patience_s):
+                    yield connection
         finally:
             await pool.release(connection)
 
@@ -102,6 +169,7 @@ class ReaderPool:
                     min_size=0,
                     max_size=self._size,
                     timeout=self._acquire_timeout_s,
+                    connection_class=PatientConnection,
                     init=_read_json,
                     server_settings={
                         "application_name": "yutu ogc",

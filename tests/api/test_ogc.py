@@ -7,7 +7,9 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,9 +17,13 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
+from api.app import create_app
+from api.deps import Configuration
+from data import patience
 from data.database import app_engine
 from tests.api.conftest import Credentials, assert_problem, served
 from tests.feeds import INSIDE, NANAN, SHAPINGBA, YUZHONG, facility, load_facilities
+from tests.hung_process import stopped
 
 Key = Callable[[str], dict[str, str]]
 COLLECTIONS = {"districts", "facilities", "incidents", "outages", "situation"}
@@ -458,3 +464,85 @@ def test_a_session_cookie_reads_and_an_anonymous_browser_is_sent_to_sign_in(
     signed = client.post("/login", data={**form, "csrf": token[1] if token else "", "next": "/"})
     assert signed.status_code == 303, signed.text
     assert client.get("/ogc/collections").status_code == 200
+
+
+STATEMENT_S, GRACE_S = 2.0, 0.5
+#: What a server and a client on a busy machine may take besides.
+BESIDES_S = 1.5
+
+
+@pytest.fixture
+def hasty(
+    configuration: Configuration,
+    credentials: Credentials,
+    stored: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[httpx.Client]:
+    """The planner at a server with two connections for /ogc/, whose statements have 2 s."""
+    monkeypatch.setattr(patience, "GRACE_S", GRACE_S)
+    said = {"statement_timeout_ms": int(STATEMENT_S * 1000), "pool_size": 4}
+    database = configuration.database.model_copy(update=said)
+    headers = {"X-API-Key": credentials["planner"]["api_key"]}
+    with (
+        served(create_app(replace(configuration, database=database))) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=30) as client,
+    ):
+        yield client
+
+
+def readers_of(owner: Engine, waiting: bool = False) -> set[int]:
+    """Processes of the database that serve /ogc/, of all servers here; `waiting`: for a lock."""
+    sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'yutu ogc'"
+    sql += " AND datname = current_database()"
+    sql += " AND wait_event_type = 'Lock'" if waiting else ""
+    with owner.connect() as connection:
+        return set(connection.execute(text(sql)).scalars())
+
+
+def timed(client: httpx.Client) -> tuple[httpx.Response, float]:
+    began = time.monotonic()
+    answer = client.get("/ogc/collections/facilities/items", params={"limit": 1})
+    return answer, time.monotonic() - began
+
+
+def assert_given_up(asked: tuple[httpx.Response, float], within_s: float) -> None:
+    answer, took_s = asked
+    assert_problem(answer, 503)
+    assert answer.headers["Retry-After"] == "1"
+    assert took_s < within_s
+
+
+def test_a_stopped_process_costs_the_request_it_serves_and_no_place_in_the_pool(
+    hasty: httpx.Client, owner: Engine
+) -> None:
+    others = readers_of(owner)
+    with ExitStack() as still_stopped:
+        for _ in range(3):  # more than the pool has places
+            assert timed(hasty)[0].status_code == 200
+            (pid,) = readers_of(owner) - others
+            still_stopped.enter_context(stopped(pid))
+            others.add(pid)
+            assert_given_up(timed(hasty), GRACE_S + BESIDES_S)
+        answer, took_s = timed(hasty)
+        assert answer.status_code == 200
+        assert took_s < BESIDES_S
+
+
+def test_a_process_that_stops_amid_a_statement_is_given_up_after_the_statements_timeout(
+    hasty: httpx.Client, owner: Engine
+) -> None:
+    assert timed(hasty)[0].status_code == 200
+    with ThreadPoolExecutor(1) as pool, owner.connect() as connection, ExitStack() as stop:
+        connection.execute(text("LOCK TABLE facility IN ACCESS EXCLUSIVE MODE"))
+        asked: Future[tuple[httpx.Response, float]] = pool.submit(timed, hasty)
+        while not (waiting := readers_of(owner, waiting=True)):
+            assert not asked.done(), "it met no lock"
+            time.sleep(0.01)
+        stop.enter_context(stopped(waiting.pop()))
+        connection.rollback()
+        answer, took_s = timed(hasty)
+        assert answer.status_code == 200
+        assert took_s < BESIDES_S, "it waited for the other"
+        assert not asked.done()
+        assert_given_up(asked.result(), STATEMENT_S + GRACE_S + BESIDES_S)
+        assert timed(hasty)[0].status_code == 200

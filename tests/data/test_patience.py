@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from data import patience
 from data.database import app_engine, reading
 from data.patience import give_time
+from tests.hung_process import stopped
 
 GRACE_S = 0.5
 
@@ -29,16 +27,6 @@ def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engin
     made = app_engine(database_url, pool_size=1, statement_timeout_s=1)
     yield made
     made.dispose()
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """This process of the database does nothing meanwhile."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def pid_of(connection: Connection) -> int:
