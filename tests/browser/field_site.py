@@ -10,6 +10,7 @@ from playwright.sync_api import BrowserContext, Page
 from sqlalchemy import Engine, text
 
 from tests.api.conftest import Credentials
+from tests.browser.chromium import wait_until
 from tests.feeds import INSIDE, YUZHONG
 
 LON, LAT = INSIDE[YUZHONG]
@@ -55,7 +56,7 @@ def visit(phone: BrowserContext, url: str, credentials: Credentials) -> Page:
     sign_in(page, credentials)
     page.wait_for_url(f"{url}/field")
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
-    page.wait_for_function("navigator.serviceWorker.controller !== null")
+    wait_until(page, "navigator.serviceWorker.controller !== null", within_ms=WAIT_MS)
     return page
 
 

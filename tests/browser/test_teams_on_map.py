@@ -16,6 +16,7 @@ from api.deps import Configuration
 from data.accounts import first_run
 from data.database import owner_engine
 from tests.api.conftest import Credentials, served
+from tests.browser.chromium import wait_until
 from tests.browser.city import EVIL
 from tests.data.test_cot import position, several
 from tests.feeds import INSIDE, NANAN
@@ -75,10 +76,11 @@ def test_teams_come_live_turn_hollow_and_can_be_hidden(site: Site, page: Page) -
     fresh = ".team-icon:not(:has(.stale))"
     before = page.locator(fresh).bounding_box()
     site.send(position("A", (106.20, 29.85), 1))
-    page.wait_for_function(
+    wait_until(
+        page,
         "([s, b]) => document.querySelector(s).getBoundingClientRect().x < b.x - 20",
-        arg=[fresh, before],
-        timeout=5000,
+        [fresh, before],
+        within_ms=5000,
     )
     page.click("#teams")
     expect(page.locator(".team-icon")).to_have_count(0)
