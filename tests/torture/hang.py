@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy import text
 
 from data import postmaster
 from tests.data.stored import at
+from tests.torture.crowd import REFUSED, Crowd, Orders
 from tests.torture.ledger import stored
 from tests.torture.site import FACILITIES, Site
 from tests.torture.torture import Torture, row
@@ -168,7 +168,7 @@ def overload(torture: Torture) -> None:
     site.wait_for(lambda: _works(site), 30)
     after = _crowd(site, settings_places // 4, lasts_s / 3)
     found, twice = stored(site)
-    acknowledged = usual.acknowledged | flood.acknowledged | after.acknowledged
+    acknowledged = {*usual.acknowledged, *flood.acknowledged, *after.acknowledged}
     figures.lost = len(acknowledged - found)
     figures.check(twice == 0, f"{twice} twice")
     figures.check(after.taken > 0, "nothing is taken after the flood")
@@ -181,61 +181,20 @@ def overload(torture: Torture) -> None:
         "taken": f"{flood.taken:,}",
         "shed": f"{flood.shed:,}",
         "slowest 503": f"{flood.slowest_503_s:.1f} s",
+        "slowest 2xx": f"{flood.slowest_2xx_s:.1f} s",
+        "clients' own lag": f"{flood.own_lag_s * 1000:.0f} ms",
         "rate before, during, after": f"{usual.rate:.0f}, {flood.rate:.0f}, {after.rate:.0f}/s",
     }
 
 
-class Crowd:
-    """What so many clients were answered."""
-
-    def __init__(self) -> None:
-        self.acknowledged: set[str] = set()
-        self.taken = self.shed = 0
-        self.slowest_503_s = self.rate = 0.0
-        self.lock = threading.Lock()
-
-
 def _crowd(site: Site, clients: int, lasts_s: float) -> Crowd:
-    """Every client asks again as soon as it is answered, reading and writing in turns."""
-    crowd = Crowd()
-    ends_at = time.monotonic() + lasts_s
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-
-    def client(number: int) -> None:
-        turn = number
-        while time.monotonic() < ends_at:
-            turn += 1
-            began = time.monotonic()
-            ids = [uuid4().hex for _ in range(5)]
-            try:
-                if turn % 2:
-                    answer = http.get("/v1/outages?limit=50", headers=site.keys["commander"])
-                else:
-                    events = [_event(one, turn) for one in ids]
-                    answer = http.post("/v1/status", json=events, headers=site.keys["utility"])
-            except httpx.TransportError as error:
-                site.figures.violate(f"no answer: {type(error).__name__}")
-                continue
-            took_s = time.monotonic() - began
-            site.figures.note(answer, "crowd")
-            with crowd.lock:
-                if answer.is_success:
-                    crowd.taken += 1
-                    crowd.acknowledged |= set(ids) if turn % 2 == 0 else set()
-                elif answer.status_code in (429, 503):
-                    crowd.shed += 1
-                    crowd.slowest_503_s = max(crowd.slowest_503_s, took_s)
-                else:
-                    site.figures.violate(f"{answer.status_code} under load")
-            if answer.status_code in (429, 503):
-                time.sleep(0.05)
-
-    with (
-        httpx.Client(base_url=site.server.url, limits=limits, timeout=60) as http,
-        ThreadPoolExecutor(clients) as pool,
-    ):
-        began = time.monotonic()
-        for job in [pool.submit(client, number) for number in range(clients)]:
-            job.result()
-        crowd.rate = crowd.taken / (time.monotonic() - began)
+    """So many clients for so long, and what they were answered noted."""
+    reader, writer = site.keys["commander"], site.keys["utility"]
+    crowd = Crowd.of(Orders(site.server.port, clients, lasts_s, FACILITIES, reader, writer))
+    site.figures.count(crowd.taken)
+    for answer in crowd.answers():
+        site.figures.note(answer, "crowd")
+        site.figures.check(answer.status_code in REFUSED, f"{answer.status_code} under load")
+    for silent in crowd.silent:
+        site.figures.violate(silent)
     return crowd
