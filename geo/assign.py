@@ -90,7 +90,7 @@ class DistrictLocator:
         self, districts: gpd.GeoDataFrame, *, cells_per_side: int = CELLS_PER_SIDE
     ) -> None:
         require_wgs84(districts, "districts")
-        _refuse_faulty_districts(districts)
+        refuse_faulty_districts(districts)
         adcodes = districts["adcode"].astype(str).to_numpy(dtype=object)
         order = np.argsort(adcodes, kind="stable")
         self.adcodes: tuple[str, ...] = tuple(adcodes[order])
@@ -231,7 +231,8 @@ def point_positions(geometry: NDArray[np.object_]) -> tuple[Floats, Floats]:
     raise InvalidInput(faults)
 
 
-def _refuse_faulty_districts(districts: gpd.GeoDataFrame) -> None:
+def refuse_faulty_districts(districts: gpd.GeoDataFrame) -> None:
+    """Raise InvalidInput with every faulty row: see `DistrictLocator`."""
     if "adcode" not in districts.columns:
         raise InvalidInput([Fault("is missing", field="adcode")])
     if not len(districts):

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from shapely.geometry.base import BaseGeometry
 
-from geo.assign import DistrictLocator
+from geo.assign import refuse_faulty_districts
 from geo.coverage import Sites, metres, plane_scale, union_of_polygons
 from geo.cut import clipped
 from geo.errors import InvalidInput
@@ -186,8 +186,8 @@ class CoverageGrid:
         Once `given_up` answers true, raises `GivenUp` before the next district."""
         if not reach_m > 0:
             raise InvalidInput("reach_m must be above zero")
-        locator = DistrictLocator(districts)
-        sites = Sites.of(facilities, districts, locator)
+        refuse_faulty_districts(districts)
+        sites = Sites.of(facilities, districts)
         position = metres(sites.lon, sites.lat)
         groups: dict[int, list[tuple[int, slice]]] = {}
         for district, network, group in sites.groups():
@@ -195,7 +195,7 @@ class CoverageGrid:
         shapes = districts.set_index(districts["adcode"].astype(str)).geometry
         tables, counts, rasters, layouts = [], [], [], []
         used = 0
-        for district, ground in enumerate(shapes.reindex(locator.adcodes)):
+        for district, ground in enumerate(shapes.reindex(sites.adcodes)):
             if given_up():
                 raise GivenUp
             own = groups.get(district, [])
@@ -204,7 +204,8 @@ class CoverageGrid:
             first, mask = layout.inside(ground)
             inside = np.zeros((layout.rows, layout.columns), dtype=bool)
             inside[first : first + len(mask)] = mask
-            sample = metres(*layout.positions(inside))
+            # where no facility is, all samples are alike, wherever they lie
+            sample = metres(*layout.positions(inside)) if own else np.empty((1, 2))
             reach = reach_m * plane_scale(np.array(ground.bounds))
             nearest = np.full((len(sites.networks), len(sample)), -1, dtype=np.int32)
             for network, group in own:
@@ -214,6 +215,8 @@ class CoverageGrid:
                 hit = found < group.stop - group.start
                 nearest[network, hit] = found[hit] + group.start
             table, number, count = _distinct(nearest)
+            if not own:
+                number, count = np.zeros(1, dtype=np.int64), np.array([np.count_nonzero(inside)])
             raster = np.full(inside.shape, -1, dtype=np.int32)
             raster[inside] = number + used
             tables.append(table)

@@ -532,8 +532,9 @@ def test_nothing_is_computed_while_there_are_no_facilities(engine: Engine, areas
 
 
 def test_stopping_while_a_grid_is_made_takes_no_longer_than_a_district(
-    engine: Engine, areas: Areas
+    engine: Engine, areas: Areas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("geo.coverage_grid.FEWEST_SAMPLES", 2_000_000)  # seconds of work
     load_facilities(engine, substations())
     area = areas(kept_in=None)
     shares(area, engine)
