@@ -108,18 +108,22 @@ class FacilitiesAt:
         if not current or not kinds:
             return []
         shapes = [o["geometry"] for o in current if o["geometry"] is not None]
-        areas = [s for s in shapes if shapely.get_dimensions(s) == 2]
+        areas = {
+            shapely.to_wkb(shapely.set_srid(s, 4326), hex=True, include_srid=True)
+            for s in shapes
+            if shapely.get_dimensions(s) == 2
+        }
         return self.select(
             "SELECT pk, standing.facility_id, standing.operator, CAST(state AS text) AS state,"
             " main_grid, load_kw, customers, d.adcode, ST_X(geom) AS lon, ST_Y(geom) AS lat"
             f" FROM standing {PLACED}",
             "f.kind = ANY (:kinds) AND (f.facility_id = ANY (:named) OR EXISTS"
-            " (SELECT 1 FROM unnest(CAST(:areas AS text[])) AS a(h)"
-            " WHERE ST_Intersects(f.geom, ST_SetSRID(CAST(a.h AS geometry), 4326))))",
+            " (SELECT 1 FROM unnest(CAST(:areas AS geometry[])) AS a(geom)"
+            " WHERE a.geom && f.geom AND ST_Intersects(a.geom, f.geom)))",
             {
                 "kinds": list(kinds),
                 "named": sorted({one for o in current for one in o["facility_ids"]}),
-                "areas": [shapely.to_wkb(one, hex=True) for one in areas],
+                "areas": f"{{{':'.join(sorted(areas))}}}",  # of geometries, that is their comma
                 "version": version_id,
             },
         )

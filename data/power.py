@@ -82,13 +82,20 @@ ORDER BY f.facility_id, f.version
 """
 )
 
+#: Revisions mostly keep the area of the one before, so each area is looked at once.
 _INSIDE = (
     _FACILITIES
     + """
-SELECT o.outage_id, o.revision, f.facility_id, f.version FROM outage o
-JOIN supply f ON ST_Dimension(o.geom) = 2 AND ST_Intersects(o.geom, f.geom)
-WHERE (o.outage_id, o.revision) IN (SELECT * FROM unnest(
-    CAST(:ids AS text[]), CAST(:revisions AS int[])))
+, area AS MATERIALIZED (
+    SELECT o.geom, array_agg(asked.place) AS places
+    FROM unnest(CAST(:ids AS text[]), CAST(:revisions AS int[])) WITH ORDINALITY
+         AS asked(outage_id, revision, place)
+    JOIN outage o USING (outage_id, revision)
+    WHERE ST_Dimension(o.geom) = 2 GROUP BY o.geom
+)
+SELECT a.places, array_agg(f.facility_id) AS facility_ids, array_agg(f.version) AS versions
+FROM area a JOIN supply f ON a.geom && f.geom AND ST_Intersects(a.geom, f.geom)
+GROUP BY a.places
 """
 )
 
@@ -306,7 +313,7 @@ def inside_areas(
 ) -> dict[tuple[str, int], set[Member]]:
     """(outage_id, revision) → the versions of supply facilities that stand inside its area: one
     that was moved is inside only where it stood. `in_force`: as above."""
-    members: dict[tuple[str, int], set[Member]] = defaultdict(set)
+    members: dict[tuple[str, int], set[Member]] = {}
     if not revisions:
         return members
     inside = connection.execute(
@@ -317,8 +324,11 @@ def inside_areas(
             "revisions": [one["revision"] for one in revisions],
         },
     )
-    for outage_id, revision, facility_id, version in inside:
-        members[outage_id, revision].add((facility_id, version))
+    for places, facility_ids, versions in inside:
+        contained: set[Member] = set(zip(facility_ids, versions, strict=True))
+        for place in places:
+            one = revisions[place - 1]
+            members[one["outage_id"], one["revision"]] = contained
     return members
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from shapely.geometry import Point, box, mapping
 from sqlalchemy import Engine, text
 
 import data.power_memory as power_memory
@@ -19,6 +20,7 @@ from data.database import app_engine, reading, sequence_at
 from data.facilities import retire_facilities
 from data.outages import store_outage
 from data.plan_facts import Declaration, store_facts
+from data.power import inside_areas
 from data.power_memory import PowerMemory
 from data.rulepacks import load_packs
 from data.settings import SituationSettings
@@ -31,6 +33,11 @@ POWER = "power-outage-2021"
 PACKS = load_packs()
 SETTINGS = SituationSettings()
 PLACES = (YUZHONG, NANAN, SHAPINGBA)
+#: A square about the place in each district where `substation` puts its own.
+AROUND = {
+    adcode: mapping(box(lon - 0.01, lat - 0.01, lon + 0.01, lat + 0.01))
+    for adcode, (lon, lat) in INSIDE.items()
+}
 
 
 @pytest.fixture
@@ -58,7 +65,9 @@ def report(engine: Engine, *events: tuple[str, str, str]) -> None:
     assert not ingest_status(engine, rows, body=orjson.dumps(rows), account="grid").rejected
 
 
-def outage(engine: Engine, outage_id: str, revision: int, **properties: Any) -> None:
+def outage(
+    engine: Engine, outage_id: str, revision: int, area: Any = None, **properties: Any
+) -> None:
     given = {
         "outage_id": outage_id,
         "revision": revision,
@@ -70,8 +79,8 @@ def outage(engine: Engine, outage_id: str, revision: int, **properties: Any) -> 
         "main_grid": True,
         "facility_ids": ["S0"],
     } | properties
-    feature = {"type": "Feature", "geometry": None, "properties": given}
-    store_outage(engine, feature, body=orjson.dumps(feature), account="grid")
+    body = orjson.dumps({"type": "Feature", "geometry": area, "properties": given})
+    store_outage(engine, orjson.loads(body), body=body, account="grid", crs="WGS84")
 
 
 def power(engine: Engine, at: datetime | None = None) -> Any:
@@ -362,14 +371,25 @@ def test_a_substation_that_was_moved_is_inside_an_outage_only_where_it_stands(
     load_facilities(
         engine, [substation("S0", NANAN), substation("S1", YUZHONG), substation("S2", NANAN)]
     )
-    lon, lat = INSIDE[NANAN]
-    ring = [[lon - 0.01, lat - 0.01], [lon + 0.01, lat - 0.01], [lon, lat + 0.01], [lon - 0.01, lat - 0.01]]  # fmt: skip
     report(engine, ("S0", "down", ago(minutes=60)))
-    properties = {"outage_id": "O", "revision": 1, "load_shed_kw": 1_000, "customers_out": 0,
-                  "started_at": ago(minutes=90), "cause": "wind", "planned": False, "main_grid": True}  # fmt: skip
-    polygon = {"type": "Polygon", "coordinates": [ring]}
-    area = {"type": "Feature", "geometry": polygon, "properties": properties}
-    store_outage(engine, area, body=orjson.dumps(area), account="grid", crs="WGS84")
+    outage(engine, "O", 1, AROUND[NANAN], load_shed_kw=1_000, facility_ids=[])
     assert shed_mw(power(engine)["current"]) == 1, "it counts through the outage alone"
     load_facilities(engine, [substation("S0", YUZHONG)])
     assert shed_mw(power(engine)["current"]) == 31, "it is down where the outage does not reach"
+
+
+def test_revisions_and_outages_of_one_area_each_contain_what_stands_in_it(engine: Engine) -> None:
+    load_facilities(engine, [substation(f"S{i}", adcode) for i, adcode in enumerate(PLACES)])
+    asked = [("A", 1, YUZHONG), ("A", 2, YUZHONG), ("A", 3, NANAN), ("B", 1, YUZHONG)]
+    for outage_id, revision, adcode in asked:
+        outage(engine, outage_id, revision, AROUND[adcode], facility_ids=[])
+    outage(engine, "POINT", 1, mapping(Point(INSIDE[NANAN])), facility_ids=[])
+    outage(engine, "EMPTY", 1, mapping(box(108.0, 30.0, 108.1, 30.1)), facility_ids=[])
+    revisions = [{"outage_id": name, "revision": number} for name, number, _ in asked]
+    revisions += [{"outage_id": name, "revision": 1} for name in ("POINT", "EMPTY")]
+    with reading(engine) as connection:
+        in_force = {"kinds": ["substation"], "at": None, "sequence": 10**6, "since": None}
+        members = inside_areas(connection, revisions, in_force)
+    assert members == {
+        (name, number): {(f"S{PLACES.index(adcode)}", 1)} for name, number, adcode in asked
+    }
