@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import httpx
 import numpy as np
@@ -142,7 +143,7 @@ def test_coordinates_are_read_in_the_system_that_is_named(city: City, visit: Vis
             "buffer": json.dumps(feature).encode(),
         },
     )
-    page.wait_for_function("document.getElementById('geojson').value.length > 50")
+    expect(page.locator("#geojson")).to_have_value(re.compile("coordinates"))
     page.click("#ask")
     expect(page.locator("#error-crs")).to_have_text("请选择这些坐标的坐标系。")
     page.select_option("#crs", "GCJ-02")
