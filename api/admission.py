@@ -2,7 +2,8 @@
 
 Reads and writes have places of their own, so that a flood of reports leaves the map alone. A
 request takes its place when its body is complete: a slow sender holds up nobody but itself. Bytes
-of bodies are counted from the beginning. Beyond it: 503 with `Retry-After`. What answers from
+of bodies are counted from the beginning. Beyond it: 503 with `Retry-After`, decided within what
+`data.waits` allows from the moment the request was there, whatever it waits for. What answers from
 memory needs no place. Writes are refused with 507 while the disk is nearly full, before PostgreSQL
 or a file would fail halfway; reading goes on.
 """
@@ -24,6 +25,7 @@ from api.language import language_of
 from api.policy import Rule
 from api.problems import answer_error, problem
 from data.settings import AdmissionSettings
+from data.waits import CURRENT, Waits
 from geo.errors import Unavailable
 
 MIB = 2**20
@@ -90,11 +92,12 @@ class Places:
         self._free = asyncio.Semaphore(number)
         self._wait_s = wait_s
 
-    async def take(self) -> None:
+    async def take(self, waits: Waits) -> None:
         """Raises Unavailable when none became free in time."""
         try:
-            async with asyncio.timeout(self._wait_s):
-                await self._free.acquire()
+            with waits.drawn():
+                async with asyncio.timeout(waits.at_most(self._wait_s)):
+                    await self._free.acquire()
         except TimeoutError:
             SHED.labels("places").inc()
             raise Unavailable(BUSY, RETRY_AFTER_S) from None
@@ -132,7 +135,10 @@ class Admission:
             )
             await refusal(scope, receive, send)
             return
-        stay = _Stay(self, self._reads if reads else self._writes, receive, _length(scope))
+        waits = Waits(scope["state"]["arrived_at"])
+        places = self._reads if reads else self._writes
+        stay = _Stay(self, places, waits, receive, _length(scope))
+        CURRENT.set(waits)
         try:
             await stay.begin(has_body=_has_body(scope))
         except Unavailable as error:
@@ -161,10 +167,16 @@ class _Stay:
     """One request's place and bytes, given back exactly once."""
 
     def __init__(
-        self, admission: Admission, places: Places, receive: Receive, announced: int
+        self,
+        admission: Admission,
+        places: Places,
+        waits: Waits,
+        receive: Receive,
+        announced: int,
     ) -> None:
         self._admission = admission
         self._places = places
+        self._waits = waits
         self._receive = receive
         self._announced = announced
         self._held = 0
@@ -184,6 +196,7 @@ class _Stay:
             if self._seen > self._held:
                 self._hold(self._seen - self._held)
             if not message.get("more_body", False):
+                self._waits.allow(self._seen)
                 await self._take()
         return message
 
@@ -195,7 +208,7 @@ class _Stay:
         self._held = 0
 
     async def _take(self) -> None:
-        await self._places.take()
+        await self._places.take(self._waits)
         self._placed = True
 
     def _hold(self, size: int) -> None:

@@ -33,6 +33,7 @@ from data.database import app_engine
 from data.postgresql import check_durability
 from data.rulepacks import load_packs
 from data.scratch import sweep_scratch
+from data.waits import ALLOWANCE_S
 
 DATABASE_WAIT_S = 60.0
 #: Objects made before Python looks for unreachable ones. Its default of 700, over a heap of what
@@ -125,7 +126,8 @@ def make_services(configuration: Configuration) -> Services:
         acquire_timeout_s=database.acquire_timeout_s,
         connect_timeout_s=database.connect_timeout_s,
         statement_timeout_s=max(1, database.statement_timeout_ms // 1000),
-        lock_timeout_s=max(1, database.lock_timeout_ms // 1000),
+        lock_timeout_s=database.lock_timeout_ms / 1000,
+        usual_lock_timeout_s=ALLOWANCE_S,
     )
     health_engine = app_engine(
         configuration.database_url,

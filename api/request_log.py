@@ -61,6 +61,7 @@ class RequestLog:
             return
         # Starlette shares the lifespan's state dict; ours is of this request alone
         state = scope["state"] = dict(scope.get("state") or {})
+        state["arrived_at"] = time.monotonic()
         started_at = time.perf_counter()
         status = 0
         streams = False

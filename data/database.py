@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 
 from data.audit import record
 from data.audit_acts import act_of
-from data.patience import make_patient
+from data.patience import PatientPool, make_patient, wait_for_locks
 from data.retired_log import reach_back
 
 APP_ROLE = "yutu_app"
@@ -76,14 +76,18 @@ def app_engine(
     acquire_timeout_s: float = 2.0,
     connect_timeout_s: int = 3,
     statement_timeout_s: int = 30,
-    lock_timeout_s: int = 20,
+    lock_timeout_s: float = 20,
+    usual_lock_timeout_s: float | None = None,
 ) -> Engine:
     """An engine whose every connection works as `yutu_app`, with timeouts in seconds.
 
+    A request waits for a connection and for locks no longer than `data.waits` lets it wait at all;
+    `usual_lock_timeout_s` is what most of them may, if less than what they may at most.
     No error it raises repeats a parameter: those hold phone numbers.
     """
     engine = create_engine(
         url,
+        poolclass=PatientPool,
         pool_size=pool_size,
         max_overflow=pool_overflow,
         pool_timeout=acquire_timeout_s,
@@ -93,6 +97,8 @@ def app_engine(
         connect_args={"prepare_threshold": 3, "connect_timeout": connect_timeout_s, **DEAD_PEER},
     )
     make_patient(engine, statement_timeout_s)
+    usual_lock_s = min(lock_timeout_s, usual_lock_timeout_s or lock_timeout_s)
+    wait_for_locks(engine, most_s=lock_timeout_s, usual_s=usual_lock_s)
 
     @event.listens_for(engine, "connect")
     def _become_app(raw: psycopg.Connection[Any], _record: object) -> None:
@@ -100,7 +106,7 @@ def app_engine(
         raw.autocommit = True
         raw.execute(f"SET ROLE {APP_ROLE}")
         raw.execute(f"SET statement_timeout = '{statement_timeout_s}s'")
-        raw.execute(f"SET lock_timeout = '{lock_timeout_s}s'; SET timezone = 'UTC'")
+        raw.execute(f"SET lock_timeout = {round(usual_lock_s * 1000)}; SET timezone = 'UTC'")
         raw.autocommit = autocommit
 
     return engine

@@ -267,6 +267,37 @@ def narrow(configuration: Configuration, credentials: Credentials) -> Iterator[t
         yield url, credentials["utility"]["api_key"]
 
 
+def test_a_write_behind_a_lock_is_refused_in_time_and_stored_once_when_sent_again(
+    narrow: tuple[str, str], owner: Engine
+) -> None:
+    """One waits for the lock; the other waits for its place and then, with what is left, too."""
+    url, api_key = narrow
+    writers = Answers(url, {"X-API-Key": api_key})
+    ids = {"locked-1", "locked-2"}
+
+    def write(event_id: str) -> tuple[httpx.Response, float]:
+        began = time.monotonic()
+        newer = event(event_id) | {"observed_at": at(2)}  # it would change the state
+        answer = writers.client.post("/v1/status", json=[newer])
+        return answer, time.monotonic() - began
+
+    with ThreadPoolExecutor(2) as pool, owner.connect() as connection:
+        connection.execute(text("SELECT 1 FROM facility_state FOR UPDATE"))
+        jobs = [pool.submit(write, "locked-1")]
+        time.sleep(1)  # less than a place is waited for, so that it gets one
+        jobs.append(pool.submit(write, "locked-2"))
+        refused = [job.result() for job in jobs]
+        connection.rollback()
+    for answer, took_s in refused:
+        assert_problem(answer, 503)
+        assert answer.headers["Retry-After"] == "1"
+        assert took_s < WITHIN_S
+    assert stored_ids(owner, "locked-") == set()
+    assert all(write(one)[0].json()["accepted"] == 1 for one in ids)
+    assert all(write(one)[0].json()["duplicates"] == 1 for one in ids)
+    assert stored_ids(owner, "locked-") == ids
+
+
 def half_sent(url: str, api_key: str, body: bytes, sent: int) -> socket.socket:
     """A connection on which so many bytes of a body were sent."""
     host, port = url.removeprefix("http://").split(":")
