@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,6 +14,7 @@ from fastapi.routing import iter_route_contexts
 from api.policy import OPEN, PolicyTable
 from api.problems import MEDIA_TYPE
 from maps.assets import ASSETS_DIR, STATIC_PREFIX
+from maps.text import HTML_LANGS, WORDS, Lang
 
 PREFIX = f"{STATIC_PREFIX}/swagger-ui"
 DOCS_CSP = (
@@ -19,22 +22,46 @@ DOCS_CSP = (
     "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
-PAGE = f"""<!DOCTYPE html>
-<html lang="zh-CN">
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="$html_lang">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>渝图 API</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="{PREFIX}/swagger-ui.css">
+<link rel="stylesheet" href="$prefix/swagger-ui.css">
+<style>
+body { margin: 0; }
+.top {
+  display: flex; align-items: center; gap: 10px; padding: 8px 16px;
+  background: #0d1728; color: #fff;
+  font: 15px/1.45 "Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei",
+    system-ui, sans-serif;
+}
+.top b { flex: 1; }
+.user { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: #b9c6da; }
+.top form { margin: 0; flex: none; }
+.top button {
+  min-height: 40px; padding: 0 14px; border: 1px solid #4a5d7c; border-radius: 6px;
+  background: none; color: #e8eef7; font: inherit; cursor: pointer;
+}
+.top button:hover { background: #1c2b45; }
+.top :focus-visible { outline: 3px solid #7fb0f5; outline-offset: 2px; }
+</style>
 </head>
 <body>
+<header class="top"><b>$brand API</b>
+<span class="user" title="$username">$username</span>$sign_out</header>
 <div id="swagger-ui"></div>
-<script src="{PREFIX}/swagger-ui-bundle.js"></script>
-<script src="{PREFIX}/start.js"></script>
+<script src="$prefix/swagger-ui-bundle.js"></script>
+<script src="$prefix/start.js"></script>
 </body>
 </html>
-""".encode()
+""")
+_SIGN_OUT = Template(
+    '<form method="post" action="/logout"><input type="hidden" name="csrf" value="$csrf">'
+    '<button type="submit">$words</button></form>'
+)
 
 DESCRIPTION = """渝图 · the situation of Chongqing under its three emergency plans.
 
@@ -80,6 +107,19 @@ PROBLEM_SCHEMA = {
         "errors": [{"row": 3, "field": "state", "reason": "is one of up, degraded, down, unknown"}],
     },
 }
+
+
+def render_docs(lang: Lang, username: str, csrf: str) -> bytes:
+    """The page for an account; with the way out of its session, if it has one (`csrf`)."""
+    words = WORDS[lang]
+    form = _SIGN_OUT.substitute(csrf=escape(csrf), words=words["sign_out"]) if csrf else ""
+    return _PAGE.substitute(
+        html_lang=HTML_LANGS[lang],
+        prefix=PREFIX,
+        brand=words["brand"],
+        username=escape(username),
+        sign_out=form,
+    ).encode()
 
 
 def swagger_files() -> dict[str, Path]:

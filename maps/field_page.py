@@ -22,6 +22,7 @@ from maps.page import Page, render
 PAGE_URL = "/field"
 DISTRICTS_URL = "/field/districts.json"
 WORKER_URL = "/field/worker.js"
+LOGOUT_URL = "/logout"
 _OWN = f"{STATIC_PREFIX}/yutu"
 SCRIPT_URL = f"{_OWN}/field.js"
 STYLE_URL = f"{_OWN}/field.css"
@@ -77,6 +78,7 @@ def render_field(packs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Page:
         "districts_url": DISTRICTS_URL,
         "worker_url": WORKER_URL,
         "page_url": PAGE_URL,
+        "logout_url": LOGOUT_URL,
     }
     page = render(
         "field.html",

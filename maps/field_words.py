@@ -18,6 +18,23 @@ _PAIRS: dict[str, tuple[str, str]] = {
     "line_busy": ("服务器暂时繁忙，稍后自动重发", "The server is busy; sent again shortly"),
     "line_signed_out": ("登录已失效，记录已保存在手机", "Signed out; your reports are safe here"),
     "sign_in": ("重新登录并发送", "Sign in again and send"),
+    "sign_out": ("退出", "Sign out"),
+    "sign_out_sure": (
+        "本机还有 {n} 份上报未发完。退出后仍存在本机，等 {name} 再次登录后自动发送，"
+        "其他账号登录不会代发。现在退出？",
+        "{n} reports here are not wholly sent yet. They stay on this phone and are sent once {name}"
+        " signs in again, never in another account's name. Sign out now?",
+    ),
+    "sign_out_sure_one": (
+        "本机还有 {n} 份上报未发完。退出后仍存在本机，等 {name} 再次登录后自动发送，"
+        "其他账号登录不会代发。现在退出？",
+        "{n} report here is not wholly sent yet. It stays on this phone and is sent once {name}"
+        " signs in again, never in another account's name. Sign out now?",
+    ),
+    "sign_out_failed": (
+        "连不上服务器，尚未退出。请联网后再试。",
+        "The server cannot be reached, so you are still signed in. Try again with a network.",
+    ),
     "noscript": ("本页需要启用 JavaScript。", "This page needs JavaScript."),
     "plan_special-equipment-2023": ("特种设备", "Equipment"),
     "plan_communications-2024": ("通信中断", "Telecoms"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from api.answers import json_answer
-from api.docs import DOCS_CSP, PAGE, openapi_of
+from api.deps import Caller, Csrf, LangDep
+from api.docs import DOCS_CSP, openapi_of, render_docs
 from api.routing import make_router
 
 router = make_router("service")
@@ -20,9 +21,9 @@ def openapi(request: Request) -> Response:
 
 
 @router.get("/docs", summary="This description as a page", include_in_schema=False)
-def docs() -> Response:
+def docs(account: Caller, csrf: Csrf, lang: LangDep) -> Response:
     return Response(
-        PAGE,
+        render_docs(lang, account.username, csrf),
         headers={"Content-Security-Policy": DOCS_CSP},
         media_type="text/html; charset=utf-8",
     )

@@ -114,6 +114,9 @@ def test_the_docs_page_loads_nothing_from_elsewhere(client: httpx.Client, key: K
         assert client.get(address).status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http" not in page.headers["content-security-policy"]
+    assert "<form" not in page.text, "a key has no session to end"
+    assert 'lang="zh-CN"' in page.text
+    assert 'lang="en"' in client.get("/docs?lang=en", headers=key("viewer")).text
 
 
 def test_static_files_are_those_listed_and_revalidate(client: httpx.Client) -> None:

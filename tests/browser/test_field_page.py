@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Playwright, expect
+from playwright.sync_api import BrowserContext, Dialog, Playwright, expect
 from sqlalchemy import text
 
 from data.photo import DISPLAY_TYPE
@@ -206,6 +206,62 @@ def test_a_lost_answer_and_an_expired_login_make_no_second_incident(
     assert count(owner, "incident_conflict") == 0
 
 
+def test_signing_out_keeps_what_waits_for_its_own_account_and_says_so(
+    field_site: Site, phone: BrowserContext, tmp_path: Path
+) -> None:
+    url, owner, credentials = field_site
+    before = count(owner, "incident")
+    page = visit(phone, url, credentials)
+    expect(page.locator("#user")).to_have_text("field")
+    leave, waiting = page.locator("#sign-out"), page.locator(".report.waiting")
+    said: list[str] = []
+    agree = False
+
+    def answer(dialog: Dialog) -> None:
+        said.append(dialog.message)
+        dialog.accept() if agree else dialog.dismiss()
+
+    page.on("dialog", answer)
+    page.route("**/v1/incidents", lambda route: route.abort())
+    pick(page, "boiler")
+    page.fill("#address", "某厂锅炉房")
+    page.click("button.send")
+    expect(waiting).to_have_count(1)
+    page.evaluate("window.scrollTo(0, 0)")
+    page.screenshot(path=tmp_path / "signed-in.png")
+    with page.expect_event("dialog"):
+        leave.click()
+    sure = WORDS["zh"]["sign_out_sure_one"].format(n=1, name="field")
+    assert said == [sure]
+    agree = True
+    page.route("**/logout", lambda route: route.abort())
+    with page.expect_event("dialog", lambda dialog: dialog.type == "alert"):
+        leave.click()
+    assert said == [sure, sure, WORDS["zh"]["sign_out_failed"]]
+    page.unroute("**/logout")
+    expect(leave).to_be_visible()
+    assert page.request.get(f"{url}/v1/session").status == 200
+    leave.click()
+    page.wait_for_url(f"{url}/login?**")
+    assert said[3:] == [sure]
+    assert page.request.get(f"{url}/v1/session").status == 401
+
+    page.unroute("**/v1/incidents")
+    sign_in(page, credentials, "commander")
+    page.wait_for_url(f"{url}/field")
+    expect(page.locator("#user")).to_have_text("commander")
+    expect(page.locator("#line")).to_have_attribute("data-line", "idle", timeout=WAIT_MS)
+    expect(waiting).to_contain_text("由 field 填写")
+    assert count(owner, "incident") == before
+    leave.click()  # nothing of this account waits: it is not asked
+    page.wait_for_url(f"{url}/login?**")
+    sign_in(page, credentials)
+    page.wait_for_url(f"{url}/field")
+    expect(page.locator(".report.sent")).to_have_count(1, timeout=WAIT_MS)
+    assert count(owner, "incident") == before + 1
+    assert len(said) == 4
+
+
 def test_an_id_taken_by_another_body_is_mended_under_a_new_one(
     field_site: Site, phone: BrowserContext
 ) -> None:
@@ -254,6 +310,8 @@ def test_every_control_is_large_enough_for_a_glove_and_english_works(
     expect(page.locator("#title")).to_have_text("Field report")
     pick(page, "elevator")
     page.click("#typed summary")
+    expect(page.locator("#user")).to_have_text("field")
+    expect(page.locator("#sign-out")).to_have_text("Sign out")
     page.screenshot(path=tmp_path / "8-english.png", full_page=True)
     small = page.evaluate(
         """() => [...document.querySelectorAll("button, summary, select, input:not(.hidden-file), textarea, a")]

@@ -70,6 +70,7 @@ async function file(draft, files, mending) {
 async function draw() {
   const [reports, photos, account] = await Promise.all([store.reports(), store.photos(), store.about("account")]);
   drawLine();
+  drawAccount(account);
   drawQueue(document.getElementById("queue"), {
     reports, photos, account, say, nameOf, graded, districtName,
     mend: (one, its) => {
@@ -84,12 +85,35 @@ async function draw() {
   });
 }
 
+// Who is signed in here as far as this device knows, and the way out.
+function drawAccount(account) {
+  const known = line === "signed_out" ? null : account;
+  document.getElementById("user").textContent = known ?? "";
+  document.getElementById("user").title = known ?? "";
+  document.getElementById("sign-out").hidden = !known;
+}
+
+// What waits stays on this device and is sent in its account's name alone: said before it is left.
+async function signOut() {
+  const [reports, photos, name] = await Promise.all([store.reports(), store.photos(), store.about("account")]);
+  const own = reports.filter((one) => !one.account || one.account === name);
+  const n = own.filter((one) => one.state === "waiting"
+    || (one.state === "sent" && photos.some((photo) => photo.report === one.key && photo.state === "waiting"))).length;
+  if (n && !window.confirm(say("sign_out_sure", { n, name }))) return;
+  if (await sender.signOut(data.logout_url)) location.assign(loginUrl());
+  else window.alert(say("sign_out_failed"));
+}
+
+function loginUrl() {
+  return `/login?next=${encodeURIComponent(data.page_url)}&lang=${lang}`;
+}
+
 function drawLine() {
   const node = document.getElementById("line");
   node.dataset.line = line;
   const update = newer && line === "idle";
   replace(node, el("span", { text: say(update ? "update_ready" : `line_${line}`) }), line === "signed_out"
-    ? el("a", { text: say("sign_in"), attrs: { href: `/login?next=${encodeURIComponent(data.page_url)}` } }) : null,
+    ? el("a", { text: say("sign_in"), attrs: { href: loginUrl() } }) : null,
   update ? el("button", { text: say("update_now"), attrs: { type: "button", id: "update" }, on: { click: () => location.reload() } }) : null);
 }
 
@@ -113,6 +137,7 @@ function speak() {
   document.title = say("title");
   document.getElementById("title").textContent = say("title");
   document.getElementById("language").textContent = say("language");
+  document.getElementById("sign-out").textContent = say("sign_out");
 }
 
 document.getElementById("language").addEventListener("click", () => {
@@ -124,11 +149,13 @@ document.getElementById("language").addEventListener("click", () => {
   form.render();
   draw();
 });
+document.getElementById("sign-out").addEventListener("click", signOut);
 window.addEventListener("online", () => sender.send());
 window.addEventListener("offline", () => {
   line = "offline";
   drawLine();
 });
+window.addEventListener("pageshow", (event) => event.persisted && sender.left && location.reload());
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && sender.send());
 setInterval(() => line !== "signed_out" && sender.send(), RETRY_MS);
 

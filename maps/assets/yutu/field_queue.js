@@ -12,7 +12,7 @@ export function drawQueue(node, { reports, photos, account, say, nameOf, graded,
       el("p", { cls: "quiet", text: [dayAndTime(one.draft.occurred_at), one.draft.address].filter(Boolean).join(" · ") }),
       one.state === "sent" ? receipt(one, say, districtName, graded(one.draft)) : null,
       one.state === "refused" ? refusal(one, say) : null,
-      one.state === "waiting" && one.account && account && one.account !== account
+      one.state === "waiting" && one.account && one.account !== account
         ? el("p", { cls: "why", text: say("other_account", { name: one.account }) }) : null,
       its.length ? el("p", { cls: "quiet", text: say("photos_count", { n: its.length, sent: its.filter((p) => p.state === "sent").length }) }) : null,
       ...its.filter((p) => p.state === "refused").map((p) => el("p", { cls: "why", text: say("photo_refused", { why: reasons(p.problem, say).join("；") }) })),

@@ -13,9 +13,22 @@ export class Sender {
     this.running = false;
     this.again = false;
     this.line = "idle";
+    this.left = false;
+  }
+
+  // Ends the session on the server; false when that was not to be had.
+  async signOut(url) {
+    const answer = await this.#post(url, { redirect: "manual" });
+    // a redirect to the sign-in page is told only as opaque; 401: the session was over already
+    if (!answer || !(answer.redirected || answer.status === 401)) return false;
+    this.left = true;
+    await store.leave(this.username ?? (await store.about("account")));
+    this.#tell("signed_out");
+    return true;
   }
 
   async send() {
+    if (this.left) return;
     if (this.running) {
       this.again = true;
       return;
@@ -64,6 +77,7 @@ export class Sender {
     if (!answer) return false;
     if (!answer.ok) return this.#stop(answer.status === 401 ? "signed_out" : "busy");
     const told = await answer.json();
+    if (this.left) return this.#stop("signed_out");
     this.csrf = told.csrf;
     this.username = told.username;
     await store.setAbout("account", told.username);
@@ -89,7 +103,8 @@ export class Sender {
       });
       // the body too may be cut off
       const body = await answer.text();
-      return { status: answer.status, ok: answer.ok, json: async () => JSON.parse(body) };
+      const redirected = answer.type === "opaqueredirect";
+      return { status: answer.status, ok: answer.ok, redirected, json: async () => JSON.parse(body) };
     } catch {
       this.#stop("offline");
       return null;

@@ -49,6 +49,19 @@ export function keep(one, its_photos = []) {
   });
 }
 
+// Ends the use of this device by an account: reports that were nobody's are marked as its own, and
+// what is filed from now on is nobody's until someone signs in.
+export function leave(account) {
+  return run(["reports", "about"], "readwrite", (t) => {
+    t.objectStore("reports").openCursor().onsuccess = ({ target: { result: at } }) => {
+      if (!at) return;
+      if (!at.value.account) at.update({ ...at.value, account });
+      at.continue();
+    };
+    t.objectStore("about").delete("account");
+  });
+}
+
 export function keepPhoto(photo) {
   return run(["photos"], "readwrite", (t) => t.objectStore("photos").put(photo));
 }
