@@ -141,3 +141,18 @@ def test_no_secret_or_data_folder_is_tracked() -> None:
     assert not [
         name for name in names if name.endswith((".env", ".pem", ".key", "credentials.json"))
     ]
+
+
+def test_no_test_waits_for_a_function_inside_a_page() -> None:
+    """After a first look that is not yet true Playwright polls by evaluating text in the page; our
+    Content-Security-Policy allows no 'unsafe-eval', so such a wait ends the test by chance."""
+    calls = [
+        f"{module.relative_to(ROOT)}:{node.lineno}"
+        for module in modules("tests")
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "wait_for_function"
+    ]
+    assert not calls, (
+        "wait_for_function polls by eval, which our pages' Content-Security-Policy refuses: use"
+        f" expect(...) or wait_until of tests/browser/chromium.py in {', '.join(calls)}"
+    )
