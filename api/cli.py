@@ -3,32 +3,33 @@ code 1, or 2 for a setting that cannot be used."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
 
-from api.commands import (
-    account,
-    assess,
-    audit,
-    bench,
-    demo,
-    divisions,
-    export,
-    facilities,
-    incidents,
-    schema,
-    service,
-)
+from api.commands.later import LaterGroup, nothing
 from data.settings import WrongSetting
 from geo.errors import InvalidInput, YutuError
 
 FAULTS_SHOWN = 20
 
 
-class Commands(TyperGroup):
-    """A command group that shows the domain's errors as text and not as tracebacks."""
+class Commands(LaterGroup):
+    """Every command; the domain's errors are shown as text and not as tracebacks."""
+
+    places: ClassVar[Mapping[str, str]] = {
+        "run": "service:run_command",
+        "serve": "service:serve_command",
+        "assess": "assess:assess_command",
+        "export": "export:export_command",
+        "bench": "bench:bench_command",
+        "db": "schema:app",
+        "account": "account:app",
+        "audit": "audit:app",
+        "demo": "demo:app",
+        "import": "imports:app",
+    }
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -42,27 +43,12 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="yutu",
     cls=Commands,
+    callback=nothing,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="渝图 Yutu: the situation of Chongqing under its three emergency plans.",
 )
-app.command("run")(service.run_command)
-app.command("serve")(service.serve_command)
-app.command("assess")(assess.assess_command)
-app.command("export")(export.export_command)
-app.command("bench")(bench.bench_command)
-app.add_typer(schema.app, name="db")
-app.add_typer(account.app, name="account")
-app.add_typer(audit.app, name="audit")
-app.add_typer(demo.app, name="demo")
-
-imports = typer.Typer(no_args_is_help=True, help="Files into the database.")
-imports.command("facilities")(facilities.facilities_command)
-imports.command("incidents")(incidents.incidents_command)
-imports.command("districts")(divisions.districts_command)
-imports.command("zones")(divisions.zones_command)
-app.add_typer(imports, name="import")
 
 
 def told(error: YutuError) -> list[str]:

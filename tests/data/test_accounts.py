@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +167,18 @@ def test_a_short_password_is_refused_and_a_long_one_is_never_hashed(owner: Engin
     with owner.begin() as connection, pytest.raises(InvalidInput):
         create_account(connection, "short", "viewer", password="eleven-char")
     assert authenticate(owner, "short", "x" * 1_000_000) is None
+
+
+def test_nobodys_hash_costs_what_a_real_one_costs_and_no_password_has_it() -> None:
+    made, absent = accounts._hashing.hash("0123456789ab"), accounts._absent_hash
+    assert absent.rsplit("$", 2)[0] == made.rsplit("$", 2)[0]  # kind, version, passes, memory
+    assert [len(part) for part in absent.split("$")] == [len(part) for part in made.split("$")]
+    spent = {}
+    for one in (made, absent):
+        began = time.process_time()
+        assert accounts._hashing.verify("0123456789ab", one) == (one == made)
+        spent[one] = time.process_time() - began
+    assert spent[absent] > spent[made] / 3  # it is computed, not refused by its form
 
 
 @pytest.mark.parametrize(
