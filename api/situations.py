@@ -2,7 +2,8 @@
 
 One thread holds one LISTEN connection; it loads what the builder (here or in another process)
 stored, on announcement and at least each second, and hands stream events to the listeners' bounded
-queues. A listener that cannot keep up is dropped and reconnects with its Last-Event-ID.
+queues: to each what row-level security lets through for its districts, read once for all that have
+the same. A listener that cannot keep up is dropped and reconnects with its Last-Event-ID.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 
 from data.builder import await_notice
-from data.database import CITY, Scope, libpq_url, reading
+from data.database import WHOLE_CITY, Scope, libpq_url, reading, set_scope
 
 POLL_S = 1.0
 QUEUE_EVENTS = 500
@@ -53,10 +54,11 @@ class Event:
 
 
 class Listener:
-    """A bounded queue on one event loop. `dropped` once it overflowed."""
+    """A bounded queue on one event loop, of events in a scope. `dropped` once it overflowed."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, scope: Scope) -> None:
         self._loop = loop
+        self.scope = scope
         self.queue: asyncio.Queue[Event | None] = asyncio.Queue(QUEUE_EVENTS)
         self.dropped = asyncio.Event()
 
@@ -126,11 +128,11 @@ class Situations:
     def leave(self, listener: Listener) -> None:
         self._listeners.discard(listener)
 
-    def replay(self, after_sequence: int | None, districts: Sequence[str] = CITY) -> list[Event]:
+    def replay(self, after_sequence: int | None, scope: Scope = WHOLE_CITY) -> list[Event]:
         """Events a client has missed since a sequence, the newest of too many; else the newest
-        situation alone. The last situation is always among them; incidents are those of
-        `districts`."""
-        with reading(self._engine, Scope(tuple(districts))) as connection:
+        situation alone. The last situation is always among them; incidents are those in the
+        scope's districts."""
+        with reading(self._engine, scope) as connection:
             newest = _events(connection, "kind = 'situation' ORDER BY id DESC LIMIT 1", {})
             if after_sequence is None:
                 return newest
@@ -167,20 +169,37 @@ class Situations:
             ).all()
             if self._last_event is None:  # what was before this process is replayed on asking
                 self._last_event = _newest_id(connection)
-            events = _events(
-                connection,
-                "id > :last ORDER BY id LIMIT :most",
-                {"last": self._last_event, "most": LOAD_EVENTS},
+            ids = list(
+                connection.execute(
+                    text("SELECT id FROM stream_event WHERE id > :last ORDER BY id LIMIT :most"),
+                    {"last": self._last_event, "most": LOAD_EVENTS},
+                ).scalars()
             )
+            news = self._news(connection, self._last_event, ids[-1]) if ids else []
         if rows:
             with self._changed:
                 self._latest = {r.lang: Stored(r.sequence, r.etag, bytes(r.body)) for r in rows}
                 self._changed.notify_all()
-        if events:
-            self._last_event = events[-1].id
-            for listener in list(self._listeners):
-                listener.offer(events)
-        return len(events) == LOAD_EVENTS
+        if ids:
+            self._last_event = ids[-1]
+        for listener, events in news:
+            listener.offer(events)
+        return len(ids) == LOAD_EVENTS
+
+    def _news(
+        self, connection: Connection, after: int, upto: int
+    ) -> list[tuple[Listener, list[Event]]]:
+        """To each listener the events `(after, upto]` that the database lets through for it."""
+        of_scope: dict[Scope, list[Event]] = {}
+        listeners = list(self._listeners)
+        for scope in {listener.scope for listener in listeners}:
+            set_scope(connection, scope)
+            of_scope[scope] = _events(
+                connection,
+                "id > :after AND id <= :upto ORDER BY id",
+                {"after": after, "upto": upto},
+            )
+        return [(listener, of_scope[listener.scope]) for listener in listeners]
 
 
 def _newest_id(connection: Connection) -> int:

@@ -93,10 +93,10 @@ async def stream(
     after = _last_event_id(request.headers.get("last-event-id") or last_event_id)
     if situations.ending:
         raise Unavailable("the service is stopping; connect again")
-    listener = Listener(asyncio.get_running_loop())
+    listener = Listener(asyncio.get_running_loop(), account.scope)
     situations.listen(listener)
     try:
-        replayed = await run_in_threadpool(situations.replay, after, account.districts)
+        replayed = await run_in_threadpool(situations.replay, after, account.scope)
     except BaseException:
         situations.leave(listener)
         raise

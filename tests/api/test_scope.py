@@ -274,7 +274,7 @@ def test_a_replayed_stream_is_read_within_the_scope(
     wait_until_shown(client, key)
     engine = app_engine(database_url, pool_size=1)
     situations = Situations(engine, database_url)
-    seen = {str(e.payload.get("incident_id")) for e in situations.replay(0, [HERE])}
+    seen = {str(e.payload.get("incident_id")) for e in situations.replay(0, Scope((HERE,)))}
     everything = {str(e.payload.get("incident_id")) for e in situations.replay(0)}
     engine.dispose()
     assert world.incident not in seen

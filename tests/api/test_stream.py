@@ -204,6 +204,25 @@ def test_incidents_outside_an_accounts_districts_are_left_out(
     assert told == [ids[1]]
 
 
+def test_without_the_handlers_filter_the_database_still_leaves_them_out(
+    server: str,
+    client: httpx.Client,
+    key: Key,
+    owner: Engine,
+    credentials: Credentials,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.routes.situation._may_see", lambda _account, _event: True)
+    own, other = (credentials[name]["districts"][0] for name in ("field", "field-other"))
+    with Stream(server, key("field")) as mine, Stream(server, key("commander")) as every:
+        ids = [submit(client, key, adcode)[0] for adcode in (other, own, other)]
+        last = sequence_of(owner, ids[-1])
+        live = [e["data"]["incident_id"] for e in mine.until(last) if e["event"] == "incident"]
+        whole = [e["data"]["incident_id"] for e in every.until(last) if e["event"] == "incident"]
+    assert live == [ids[1]]
+    assert whole == ids
+
+
 # --- slow, gone and ending ----------------------------------------------------------------------
 
 
