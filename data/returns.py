@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Engine, text
 
-from data.database import CITY, Write, reading, sequence_at, writing
+from data.database import CITY, WHOLE_CITY, Scope, Write, reading, sequence_at, writing
 from data.divisions import require_divisions, units, version_at
 from data.fields import Fields, body_sha256, require_object
 from data.status import Receipt
@@ -333,9 +333,11 @@ def returns_at(connection: Connection, sequence: int) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in found]
 
 
-def list_returns(engine: Engine, at: datetime | None = None) -> list[dict[str, Any]]:
-    """The returns in force as known at `at`, for showing."""
-    with reading(engine) as connection:
+def list_returns(
+    engine: Engine, at: datetime | None = None, scope: Scope = WHOLE_CITY
+) -> list[dict[str, Any]]:
+    """The returns in force as known at `at`, of the operators in scope, for showing."""
+    with reading(engine, scope) as connection:
         found = returns_at(connection, sequence_at(connection, at))
     return [
         {**r, "as_of": r["as_of"].isoformat(), "received_at": r["received_at"].isoformat()}

@@ -94,6 +94,13 @@ MUTATIONS = [
         "tests/api/test_operator_sites.py::test_the_database_alone_keeps_them_apart",
     ),
     Mutation(
+        "the row-level policy of returns",
+        "data/migrations/versions/0017_returns_wall.py",
+        '    op.execute("ALTER TABLE operator_return ENABLE ROW LEVEL SECURITY")\n',
+        "",
+        "tests/data/test_returns.py::test_an_account_held_to_operators_reads_their_returns_alone",
+    ),
+    Mutation(
         "the row-level policy of what the stream tells",
         "data/migrations/versions/0011_second_wall.py",
         '    op.execute("ALTER TABLE stream_event ENABLE ROW LEVEL SECURITY")\n',

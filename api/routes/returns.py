@@ -166,10 +166,8 @@ def send_return(
 @router.get("/v1/returns", summary="The return in force of each operator and kind")
 def returns(services: ServicesDep, account: Caller, at: At) -> Response:
     """Only of the operators the account speaks for."""
-    found = [
-        one for one in list_returns(services.engine, at) if account.speaks_for(one["operator"])
-    ]
-    return json_answer({"returns": found})
+    known = list_returns(services.engine, at, account.scope)
+    return json_answer({"returns": [r for r in known if account.speaks_for(r["operator"])]})
 
 
 @router.post(

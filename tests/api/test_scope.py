@@ -220,6 +220,7 @@ TABLES = {
     "hotline_notice": None,
     "incident_distinct": None,
     "stream_event": "adcode",
+    "operator_return": None,
 }
 
 

@@ -12,7 +12,7 @@ import openpyxl
 import pytest
 from sqlalchemy import Engine, text
 
-from data.database import app_engine, reading, sequence_at
+from data.database import Scope, app_engine, reading, sequence_at
 from data.readers.return_table import read_return_table
 from data.returns import list_returns, returns_at, store_heartbeat, store_return
 from data.status import Receipt
@@ -281,3 +281,14 @@ def test_an_xlsx_may_carry_its_head_in_columns(engine: Engine) -> None:
 def test_what_is_no_return_is_refused(data: bytes, error: type[InvalidInput]) -> None:
     with pytest.raises(error):
         read_return_table(data, {})
+
+
+def test_an_account_held_to_operators_reads_their_returns_alone(engine: Engine) -> None:
+    for name in ("held-own", "held-other"):
+        assert send(engine, a_return(name)).accepted == 1
+    everyone = {r["operator"] for r in list_returns(engine)}
+    assert everyone >= {"held-own", "held-other"}
+    assert [r["operator"] for r in list_returns(engine, None, Scope(operators=("held-own",)))] == [
+        "held-own"
+    ]
+    assert list_returns(engine, None, Scope(operators=())) == []
