@@ -31,7 +31,7 @@ def _invalid(reason: str) -> InvalidInput:
     return InvalidInput([Fault(reason, None, "bbox")])
 
 
-def _bbox_of(
+async def _bbox_of(
     bbox: Annotated[
         str | None,
         Query(description="west,south,east,north, WGS-84", examples=["106.4,29.4,106.7,29.7"]),

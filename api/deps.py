@@ -1,5 +1,9 @@
 """What handlers are given: the services of this process, the caller, the language, the body.
 
+What a handler asks for here is found on the event loop: FastAPI gives each dependency that is a
+plain function to a thread of its pool, six times for one request, and under a flood each of these
+waits for the interpreter among all the others.
+
 `Services` is made once per process in the lifespan. A part with a life of its own (a thread, a
 connection) is a `Background`: `services.add(part)` before start, `services.get(Part)` in handlers.
 """
@@ -141,7 +145,11 @@ def services_of(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def account_of(request: Request) -> Account:
+async def _services_of(request: Request) -> Services:
+    return services_of(request)
+
+
+async def account_of(request: Request) -> Account:
     """The caller. The policy has let it in; on an open route there is none, and this raises."""
     account = request.scope["state"].get("account")
     if account is None:
@@ -149,16 +157,16 @@ def account_of(request: Request) -> Account:
     return cast(Account, account)
 
 
-def csrf_of(request: Request) -> str:
+async def csrf_of(request: Request) -> str:
     """The CSRF token of the caller's session; empty without a session cookie."""
     return str(request.scope["state"].get("csrf") or "")
 
 
-def lang_of(request: Request, lang: Annotated[Lang | None, Query()] = None) -> Lang:
+async def lang_of(request: Request, lang: Annotated[Lang | None, Query()] = None) -> Lang:
     return lang or language_of(request.scope)
 
 
-def at_of(
+async def at_of(
     at: Annotated[
         str | None,
         Query(
@@ -174,12 +182,12 @@ async def body_of(request: Request) -> bytes:
     return await request.body()
 
 
-def content_type_of(request: Request) -> str:
+async def content_type_of(request: Request) -> str:
     """The body's media type in lower case, without parameters; empty when not said."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-ServicesDep = Annotated[Services, Depends(services_of)]
+ServicesDep = Annotated[Services, Depends(_services_of)]
 Caller = Annotated[Account, Depends(account_of)]
 Csrf = Annotated[str, Depends(csrf_of)]
 LangDep = Annotated[Lang, Depends(lang_of)]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 MIB = 2**20
-ALLOWANCE_S = 2.0
+ALLOWANCE_S = 1.8
 #: A body of many events is seconds of work for the database, which is no waiting but looks alike.
 MORE_S_PER_MIB = 1.0
 #: Of a wait that begins when nothing is left: most locks and connections are free within it.

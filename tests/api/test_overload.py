@@ -4,6 +4,7 @@ as soon as the cause is. A server on a PostgreSQL of its own, whose processes ar
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -19,8 +20,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.params import Depends
 from sqlalchemy import Engine, text
 
+from api import deps
 from api.app import create_app
 from api.deps import Configuration
 from data import postmaster
@@ -296,6 +299,17 @@ def test_a_write_behind_a_lock_is_refused_in_time_and_stored_once_when_sent_agai
     assert all(write(one)[0].json()["accepted"] == 1 for one in ids)
     assert all(write(one)[0].json()["duplicates"] == 1 for one in ids)
     assert stored_ids(owner, "locked-") == ids
+
+
+def test_what_every_handler_asks_for_takes_no_thread() -> None:
+    """Else one request waits six times for the interpreter, and `/health` behind all of them."""
+    asked = [one.__metadata__[0].dependency for one in vars(deps).values() if _is_dependency(one)]
+    assert len(asked) >= 7
+    assert all(inspect.iscoroutinefunction(one) for one in asked)
+
+
+def _is_dependency(one: Any) -> bool:
+    return any(isinstance(said, Depends) for said in getattr(one, "__metadata__", ()))
 
 
 def half_sent(url: str, api_key: str, body: bytes, sent: int) -> socket.socket:
