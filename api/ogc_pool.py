@@ -99,6 +99,11 @@ class PatientConnection(asyncpg.Connection):  # type: ignore[misc]
         timer = loop.call_later(seconds, loop.call_later, LAST_LOOK_S, give_up)
         try:
             return await asking
+        except asyncpg.InternalClientError as error:
+            # its process was ended while it lay in the pool, and that has been read only in part
+            log.warning("a connection to the database broke", error=str(error))
+            self.terminate()
+            raise asyncpg.InterfaceError("the connection is closed") from None
         finally:
             waiting = False
             timer.cancel()
