@@ -28,7 +28,7 @@ from data.settings import WrongSetting
 from data.sign_on_settings import SignOnSettings
 from geo.errors import Fault, Unavailable
 
-APPLICATION = "api.app:from_environment"
+APPLICATION = "api.start_up:application"
 GRACE_S = 5
 KEEP_ALIVE_S = 15
 #: A worker imports before it can answer its supervisor, for 25 s where the machine is five times

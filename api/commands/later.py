@@ -14,13 +14,16 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from api.start_up import kept
+
 
 class Later(UserDict[str, Any]):
     """Commands by name; held is where each is to be found, `module:name` of `api.commands`."""
 
     def __getitem__(self, name: str) -> Any:
         module, _, inside = super().__getitem__(name).partition(":")
-        found = getattr(importlib.import_module(f"api.commands.{module}"), inside)
+        with kept():
+            found = getattr(importlib.import_module(f"api.commands.{module}"), inside)
         holder = typer.Typer()
         if isinstance(found, typer.Typer):
             holder.add_typer(found, name=name)
