@@ -215,11 +215,20 @@ def test_an_empty_pool_ends_in_503_in_time_and_health_needs_none_of_it(
     assert readers.get("/v1/outages")[0].status_code == 200
 
 
+@pytest.fixture
+def short_of_time(configuration: Configuration) -> Iterator[tuple[str, int]]:
+    """A server that has nobody wait long for a place, so that who has one can wait for the lock
+    until all others are refused; and its places for writing."""
+    admission = configuration.admission.model_copy(update={"place_wait_s": 0.4})
+    with served(create_app(replace(configuration, admission=admission))) as url:
+        yield url, admission.writes_at_once
+
+
 def test_more_writers_than_places_are_refused_soon_while_reading_goes_on(
-    server: str, app: FastAPI, owner: Engine, key: Callable[[str], dict[str, str]]
+    short_of_time: tuple[str, int], owner: Engine, key: Callable[[str], dict[str, str]]
 ) -> None:
+    server, places = short_of_time
     readers, writers = Answers(server, key("commander")), Answers(server, key("utility"))
-    places = app.state.services.configuration.admission.writes_at_once
     with ThreadPoolExecutor(80) as pool, Beat(server) as beat:
         with owner.connect() as connection:
             connection.execute(text("LOCK TABLE batch IN EXCLUSIVE MODE"))  # nobody can write
