@@ -6,8 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
-import openpyxl
-
 #: So many rows of a sheet are formatted ahead of being filled.
 ROWS_READY = 1000
 
@@ -21,6 +19,8 @@ def csv_file(rows: Iterable[Sequence[str]]) -> bytes:
 
 def xlsx_file(title: str, rows: Iterable[Sequence[str]]) -> bytes:
     """As a workbook; every cell is text, so that codes and ids keep their zeros."""
+    import openpyxl  # takes a tenth of a second, which no start of a process is to wait for
+
     book = openpyxl.Workbook()
     sheet = book.active
     sheet.title = title

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from geo.errors import CrsError, Fault, InvalidInput
 from geo.validate import flaw
@@ -265,6 +264,8 @@ def _classify(
     A set of neighbouring cells without any border in it lies on one side, so one exact test of one
     point settles the whole set.
     """
+    from scipy import ndimage  # takes a quarter of a second: for who looks a point up
+
     x, y, pieces_end = _border(grid, polygon)
     column, row = grid.column(x), grid.row(y)
     row0, column0 = int(row.min()), int(column.min())

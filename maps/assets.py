@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import folium
-from branca.element import Element, Figure, Link
+if TYPE_CHECKING:
+    from branca.element import Element, Figure
 
 ASSETS_DIR = Path(__file__).resolve().parent / "assets"
 STATIC_PREFIX = "/static"
@@ -131,6 +132,8 @@ def missing_files() -> list[Path]:
 
 def descendants(element: Element) -> Iterator[Element]:
     """The element's children at every depth; of a figure also header, body and script."""
+    from branca.element import Figure  # with Folium: a quarter of a second, for a page that draws
+
     parts = list(element._children.values())
     if isinstance(element, Figure):
         parts += [element.header, element.html, element.script]
@@ -141,6 +144,8 @@ def descendants(element: Element) -> Iterator[Element]:
 
 def localise(figure: Figure) -> None:
     """Point every element's assets at this server; raises UnknownAsset for a name not served."""
+    import folium
+
     for element in descendants(figure):
         for attribute in ("default_js", "default_css"):
             wanted = getattr(element, attribute, None)
@@ -153,6 +158,8 @@ def localise(figure: Figure) -> None:
 
 def refuse_foreign_links(figure: Figure) -> None:
     """After rendering: raise UnknownAsset if an element put a link of its own into the page."""
+    from branca.element import Link
+
     for element in descendants(figure):
         if isinstance(element, Link) and element.url not in ASSET_URLS.values():
             raise UnknownAsset(element.url, type(element).__name__)

@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import folium
 import numpy as np
 import shapely
-from branca.element import Figure
 from shapely.geometry import Polygon, shape
 from shapely.geometry.base import BaseGeometry
 
 from geo.errors import InvalidInput
 from maps.assets import localise, refuse_foreign_links
 from maps.text import Lang
+
+if TYPE_CHECKING:
+    from branca.element import Figure
 
 MAP_ID = "yutu"
 DISTRICTS_ID = "districts"
@@ -53,6 +54,9 @@ def district_map(districts: Mapping[str, Any], ground: str, lang: Lang) -> Foliu
     Districts start in the colour `ground`; the page's script paints them. Raises InvalidInput where
     an adcode is missing or stands twice, or a geometry is no area in degrees.
     """
+    import folium  # a quarter of a second with Branca, for a page that draws
+    from branca.element import Figure
+
     collection = _trimmed(districts, lang)
     west, south, east, north = _bounds(collection)
     map_ = folium.Map(
