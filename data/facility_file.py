@@ -24,7 +24,7 @@ from data.facility_columns import field_of, read_mapping
 from data.readers.no_table import refuse_no_table
 from data.readers.tabular import MAX_COLUMNS, MAX_ROWS, Lines, read_table
 from data.readers.told import told_faults, told_lines, untold_faults, untold_lines
-from data.readers.vector import read_vector, sniff
+from data.readers.vector_kind import sniff
 from data.sandbox import Limits, hand_over, run_sandboxed
 from geo.errors import Fault, InvalidInput
 
@@ -68,6 +68,8 @@ def read_facility_file(path: Path, name: str, *, crs: str | None = None) -> Faci
         return FacilityTable(table.frame, crs, table.faults, table.lines)
     if kind == "Parquet" and not _has_geometry(path, name):
         return FacilityTable(read_table(path, name).frame, crs)
+    from data.readers.vector import read_vector  # GDAL and its frames, for no table
+
     features = read_vector(path, crs=crs)
     shapes = np.asarray(features.geometry.array, dtype=object)
     frame = pd.DataFrame(features.drop(columns=features.geometry.name))

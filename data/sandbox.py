@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import importlib
 import json
 import logging
@@ -42,6 +43,8 @@ _REMEDY: Final = "save it anew with the program that made it, or send it in part
 _LOOK_S: Final = 0.02
 _REPORT_S: Final = 0.2
 _BLOCK_BYTES: Final = 1 << 20
+#: Objects made before the child looks for garbage: hardly ever while it imports.
+_GARBAGE_AFTER: Final = 50_000
 _PART: Final = b'{"part":'
 _KINDS: Final = {"CrsError": CrsError, "TooLarge": TooLarge, "InvalidInput": InvalidInput}
 
@@ -367,6 +370,7 @@ def answer_one_order() -> None:
     Libraries that print reach nobody: the parent's pipe moves to another number first.
     """
     global _answers, _in_force
+    gc.set_threshold(_GARBAGE_AFTER)
     _answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     order = json.loads(sys.stdin.buffer.read())

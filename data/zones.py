@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from data.divisions import districts_frame, zones_frame
 from data.readers.divisions import DISTRICT, ZONE, read_divisions_file
 from data.readers.tabular import read_table
-from data.readers.vector import sniff
+from data.readers.vector_kind import sniff
 from geo.crs import area_m2
 from geo.districts import overlap_faults
 from geo.errors import Fault, InvalidInput

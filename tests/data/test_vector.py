@@ -226,7 +226,7 @@ def test_an_archive_of_another_kind_or_of_two_shapefiles_is_refused(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.readers.vector.MAX_UNPACKED_BYTES", 100)
+    monkeypatch.setattr("data.readers.vector_kind.MAX_UNPACKED_BYTES", 100)
     with pytest.raises(TooLarge):
         read_vector(write_each("KMZ", tmp_path))
 
