@@ -17,6 +17,7 @@ from geo.crs import geometry_from_wgs84
 from geo.errors import CrsError, InvalidInput, TooLarge
 from geo.region import Region, read_region, region_parts, shares_inside
 from geo.region_cells import INSIDE, OUTSIDE, SIDE, region_cells
+from tests.geo.test_cut import ACCEPTED
 from tests.geometries import BOWTIE, HOLED, INVALID
 
 GEOD = Geod(ellps="WGS84")
@@ -190,11 +191,8 @@ def test_shares_of_another_shape_add_up(districts: gpd.GeoDataFrame) -> None:
     assert found == pytest.approx(geodesic_m2(shapely.intersection(ACROSS, shape)), rel=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_cells_say_of_each_point_what_the_region_says(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    corners = rng.uniform([105.5, 28.5], [110, 32], (300, 2))
-    shape = shapely.buffer(shapely.MultiPoint(corners), 0.12)
+def cells_agree(shape: shapely.Geometry, rng: np.random.Generator) -> float:
+    """Of 20,000 points in the shape's bounds the share inside, if its cells say the same of each."""
     cells = region_cells(shape)
     west, south, east, north = cells.bounds
     x, y = rng.uniform([west, south], [east, north], (20_000, 2)).T
@@ -207,7 +205,23 @@ def test_cells_say_of_each_point_what_the_region_says(seed: int) -> None:
         found[mine] = shapely.intersects_xy(cells.pieces[k - 1], x[mine], y[mine])
     shapely.prepare(shape)
     assert (found == shapely.intersects_xy(shape, x, y)).all()
-    assert 0.05 < found.mean() < 0.95
+    return float(found.mean())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cells_say_of_each_point_what_the_region_says(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform([105.5, 28.5], [110, 32], (300, 2))
+    assert 0.05 < cells_agree(shapely.buffer(shapely.MultiPoint(corners), 0.12), rng) < 0.95
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_so_do_those_of_the_costliest_regions_whose_pieces_stay_small(name: str) -> None:
+    assert 0.0 < cells_agree(ACCEPTED[name], np.random.default_rng(1)) <= 1.0
+    cells = region_cells(ACCEPTED[name])
+    corners = shapely.get_num_coordinates(np.array(cells.pieces, dtype=object))
+    # a point of the level comb asked a piece of 650 corners while cells were divided in four alone
+    assert np.bincount(cells.cell[cells.cell > 0] - 1) @ corners / SIDE**2 < 60
 
 
 def test_a_region_knows_how_it_was_given() -> None:
