@@ -17,10 +17,13 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Engine, text
 
 from api.app import create_app
 from api.deps import Configuration
+from data import accounts
 from data.accounts import first_run
 from data.cluster import Cluster
 from data.database import owner_engine
@@ -53,10 +56,19 @@ def owner(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def credentials(owner: Engine) -> Credentials:
+def hashing() -> PasswordHash:
+    """Makes the hashes of the first run's passwords, quickly: seven of the real kind are more than
+    a second of computing, and every module has its own."""
+    return PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),))
+
+
+@pytest.fixture(scope="module")
+def credentials(owner: Engine, hashing: PasswordHash) -> Credentials:
     """The first run's accounts, as `var/credentials.json` tells them."""
     path = Path(os.environ["YUTU_VAR"]) / "credentials.json"
-    assert first_run(owner, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "_hashing", hashing)
+        assert first_run(owner, path)
     found: Credentials = json.loads(path.read_text(encoding="utf-8"))
     return found
 

@@ -11,16 +11,24 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from pwdlib import PasswordHash
 from sqlalchemy import Engine, text
 
 from api.credentials import SESSION_COOKIE
 from api.deps import Configuration
 from api.security import ISSUER, SESSION_AUDIENCE, TOKEN_AUDIENCE, Signer
+from data import accounts
 from data.accounts import create_account, lock_account, reset_account
 from geo.errors import InvalidInput
 from tests.api.conftest import Credentials, assert_problem
 
 Key = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def hashing() -> PasswordHash:
+    """The real one: what a sign-in costs is tested here."""
+    return accounts._hashing
 
 
 def bearer(token: str) -> dict[str, str]:

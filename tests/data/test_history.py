@@ -272,7 +272,7 @@ def checked(engine: Engine, seed: int, begin: datetime, end: datetime) -> dict[s
     return seen
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.bench)])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_point_of_every_series_is_what_the_situation_answers_for_that_time(
     engine: Engine, seed: int
 ) -> None:
@@ -320,7 +320,7 @@ def recast(url: str, pivot: datetime, factor: float, *, only_received: bool = Fa
     owner.dispose()
 
 
-@pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.bench)])
+@pytest.mark.parametrize("seed", [3, 4])
 def test_it_is_so_over_hours_in_which_operators_fall_silent_and_districts_change(
     engine: Engine, divided_database_url: str, seed: int
 ) -> None:
