@@ -25,6 +25,7 @@ from sqlalchemy.engine import URL, make_url
 
 from data import patience
 from data.database import WHOLE_CITY, Scope
+from data.waits import ALLOWANCE_S
 from geo.errors import Unavailable
 
 READER_ROLE = "yutu_reader"
@@ -180,6 +181,7 @@ class ReaderPool:
                         "application_name": "yutu ogc",
                         "default_transaction_read_only": "on",
                         "statement_timeout": str(self._statement_timeout_ms),
+                        "lock_timeout": str(round(ALLOWANCE_S * 1000)),
                         "timezone": "UTC",
                         "jit": "off",
                     },

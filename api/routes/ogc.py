@@ -84,7 +84,7 @@ class OgcRoute(PolicedRoute):
                 if (error.sqlstate or "")[:2] in ASKED_WRONGLY and request.query_params:
                     log.info("asked wrongly", sqlstate=error.sqlstate)
                     return asked_wrongly([_refused_by_database(asking, error.sqlstate or "")], lang)
-                if (error.sqlstate or "")[:2] in ("08", "53", "57"):
+                if (error.sqlstate or "")[:2] in ("08", "53", "55", "57"):
                     raise Unavailable("the database does not answer; ask again") from None
                 raise
             except (asyncpg.InterfaceError, OSError):

@@ -546,3 +546,17 @@ def test_a_process_that_stops_amid_a_statement_is_given_up_after_the_statements_
         assert not asked.done()
         assert_given_up(asked.result(), STATEMENT_S + GRACE_S + BESIDES_S)
         assert timed(hasty)[0].status_code == 200
+
+
+def test_behind_a_lock_it_gives_up_like_every_other_route(
+    client: httpx.Client, key: Key, owner: Engine, stored: None
+) -> None:
+    client.headers.update(key("planner"))
+    assert timed(client)[0].status_code == 200
+    with owner.connect() as connection:
+        connection.execute(text("LOCK TABLE facility IN ACCESS EXCLUSIVE MODE"))
+        answer, took_s = timed(client)
+    assert_problem(answer, 503)
+    assert "Retry-After" in answer.headers
+    assert took_s < 2.5
+    assert timed(client)[0].status_code == 200
