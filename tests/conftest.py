@@ -67,7 +67,13 @@ def _only_grave(_logger: Any, level: str, event: MutableMapping[str, Any]) -> An
 # Servers run in threads here. What structlog prints by default goes to whatever sys.stdout is just
 # then, pytest exchanges that, and CPython 3.11 may write to the freed one: the process dies.
 structlog.configure(
-    processors=[_only_grave, *structlog.get_config()["processors"]],
+    processors=[
+        _only_grave,
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(  # a rich traceback holds a server up for seconds
+            exception_formatter=structlog.dev.plain_traceback
+        ),
+    ],
     logger_factory=structlog.WriteLoggerFactory(sys.__stderr__),
 )
 
