@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,11 @@ class Exports:
             self._places.release()
 
     def _sweep(self) -> None:
-        """Remove what a process that was killed has left."""
+        """Remove what a process that was killed has left; others come and go meanwhile."""
         for old in self._folder.iterdir():
-            if time.time() - old.stat().st_mtime > KEPT_S:
-                old.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if time.time() - old.stat().st_mtime > KEPT_S:
+                    old.unlink()
 
 
 def write_wanted(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
+from api.export_part import Exports
 from data import workbook
 from data.database import app_engine
 from geo.crs import from_wgs84
@@ -489,3 +492,20 @@ def test_teams_are_exported_to_who_may_see_them(
         assert manifest["rows"] == len(opened(path)) == 2
     assert_problem(client.get("/v1/export/teams.csv", headers=key("utility")), 403)
     assert_problem(client.get("/v1/export/teams.csv?kind=x", headers=key("planner")), 422)
+
+
+def test_exports_of_two_processes_share_a_folder_whose_files_come_and_go(tmp_path: Path) -> None:
+    def write_and_send(exports: Exports) -> None:
+        for _ in range(300):
+            with exports.place("csv") as path:
+                path.write_bytes(b"x")
+            path.unlink()
+
+    both = [Exports(tmp_path), Exports(tmp_path)]
+    killed = tmp_path / "left.csv"
+    killed.write_bytes(b"x")
+    os.utime(killed, (0, 0))
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write_and_send, exports) for exports in both * 2]:
+            done.result()
+    assert list(tmp_path.iterdir()) == []
