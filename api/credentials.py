@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -143,6 +144,7 @@ class Gate:
         except Unavailable as error:
             return answer_error(error, lang)
         state["account"] = caller.account
+        state["still"] = partial(_still, caller.account, given, services)
         state["means"] = caller.means
         work_for(address_of(scope), caller.means)
         if caller.session_id is not None:
@@ -186,6 +188,17 @@ async def _recognise(given: Given, services: Services) -> Caller:
     if len({account.username for account in accounts}) > 1:
         raise Unauthenticated("the credentials belong to different accounts")
     return Caller(accounts[0], session_id, ends_at, key_id, bool(given.authorizations))
+
+
+async def _still(account: Account, given: Given, services: Services) -> bool:
+    """Whether the credentials that let an account in would still do, for answers that last. While
+    that cannot be known it is taken to be so: then there is no news to be told either."""
+    try:
+        return (await _recognise(given, services)).account == account
+    except Unauthenticated:
+        return False
+    except Unavailable:
+        return True
 
 
 async def _by_token(token: bytes, audience: str, services: Services) -> tuple[Account, Claims]:

@@ -11,7 +11,7 @@ connection) is a `Background`: `services.add(part)` before start, `services.get(
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Protocol, TypeVar, cast
@@ -48,6 +48,7 @@ class Background(Protocol):
 
 
 Part = TypeVar("Part")
+Still = Callable[[], Awaitable[bool]]
 
 
 def check_settings() -> None:
@@ -157,6 +158,11 @@ async def account_of(request: Request) -> Account:
     return cast(Account, account)
 
 
+async def still_of(request: Request) -> Still:
+    """Asks whether the caller's credentials would still let in whom they let in."""
+    return cast(Still, request.scope["state"]["still"])
+
+
 async def csrf_of(request: Request) -> str:
     """The CSRF token of the caller's session; empty without a session cookie."""
     return str(request.scope["state"].get("csrf") or "")
@@ -189,6 +195,7 @@ async def content_type_of(request: Request) -> str:
 
 ServicesDep = Annotated[Services, Depends(_services_of)]
 Caller = Annotated[Account, Depends(account_of)]
+StillDep = Annotated[Still, Depends(still_of)]
 Csrf = Annotated[str, Depends(csrf_of)]
 LangDep = Annotated[Lang, Depends(lang_of)]
 At = Annotated[datetime | None, Depends(at_of)]

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from api.answers import json_answer, tagged_answer
-from api.deps import At, Caller, LangDep, Services, ServicesDep
+from api.deps import At, Caller, LangDep, Services, ServicesDep, Still, StillDep
 from api.parts import BuilderPart
 from api.routing import make_router
 from api.situations import Event, Listener, Situations
@@ -30,6 +30,7 @@ from geo.errors import Fault, InvalidInput, Unavailable
 
 WAIT_S = 2.0
 KEEPALIVE_S = 15.0
+STILL_S = 0.5
 
 router = make_router("situation")
 
@@ -82,13 +83,14 @@ async def stream(
     request: Request,
     services: ServicesDep,
     account: Caller,
+    still: StillDep,
     last_event_id: Annotated[
         str | None, Query(description="As the header, for readers that cannot set one.")
     ] = None,
 ) -> Response:
     """`id` is the sequence; after a break the browser's `Last-Event-ID` replays what was missed.
     The first event is always the newest situation. Incidents outside the account's districts are
-    left out."""
+    left out. It ends within a second of the end of the credential that opened it."""
     situations = services.get(Situations)
     after = _last_event_id(request.headers.get("last-event-id") or last_event_id)
     if situations.ending:
@@ -100,33 +102,46 @@ async def stream(
     except BaseException:
         situations.leave(listener)
         raise
-    return EventStream(situations, listener, _relay(listener, replayed, account))
+    return EventStream(situations, listener, still, _relay(listener, replayed, account))
 
 
 class EventStream(StreamingResponse):
-    """A stream that leaves the listeners however it ends, and is cut off when its reader does not
-    keep up: a blocked send would otherwise hold it for ever."""
+    """A stream that leaves the listeners however it ends. It is cut off when its reader does not
+    keep up, for a blocked send would otherwise hold it for ever, and when `still` says that the
+    reader is no longer who was let in: revoked, locked, signed out, expired, of another scope."""
 
     def __init__(
-        self, situations: Situations, listener: Listener, content: AsyncIterator[bytes]
+        self,
+        situations: Situations,
+        listener: Listener,
+        still: Still,
+        content: AsyncIterator[bytes],
     ) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(content, media_type="text/event-stream", headers=headers)
         self._situations = situations
         self._listener = listener
+        self._still = still
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(super().__call__(scope, receive, send))
-        dropping = asyncio.ensure_future(self._listener.dropped.wait())
+        ends = [
+            asyncio.ensure_future(self._listener.dropped.wait()),
+            asyncio.ensure_future(self._let_in_no_more()),
+        ]
         try:
-            await asyncio.wait((sending, dropping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((sending, *ends), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 await sending
         finally:
             self._situations.leave(self._listener)
-            dropping.cancel()
-            sending.cancel()
-            await asyncio.wait((sending, dropping))
+            for one in (sending, *ends):
+                one.cancel()
+            await asyncio.wait((sending, *ends))
+
+    async def _let_in_no_more(self) -> None:
+        while await self._still():
+            await asyncio.sleep(STILL_S)
 
 
 def _last_event_id(given: str | None) -> int | None:

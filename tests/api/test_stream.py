@@ -19,11 +19,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from api.situations import QUEUE_EVENTS, Situations
+from data.accounts import NewCredentials, create_account, lock_account, set_password
+from data.api_keys import keys_of, revoke_key
 from tests.api.conftest import Credentials, assert_problem, served
 from tests.api.test_cli import free_port, running
+from tests.api.test_credentials import sign_in
 from tests.feeds import INSIDE, SHAPINGBA, YUZHONG, ago
 
 Key = Callable[[str], dict[str, str]]
@@ -281,6 +284,64 @@ def test_who_does_not_read_is_cut_off_and_others_miss_nothing(
             assert time.monotonic() < deadline + 10, "the lazy one is still listened for"
             time.sleep(0.05)
         assert client.get("/v1/situation", headers=key("viewer")).status_code == 200
+
+
+def by_key(client: httpx.Client, made: NewCredentials) -> dict[str, str]:
+    return {"X-API-Key": made.api_key}
+
+
+def by_token(client: httpx.Client, made: NewCredentials) -> dict[str, str]:
+    form = {"username": made.username, "password": made.password}
+    token = client.post("/v1/token", data=form).json()["access_token"]
+    return {"Authorization": f"Bearer {token}"}
+
+
+def by_session(client: httpx.Client, made: NewCredentials) -> dict[str, str]:
+    assert sign_in(client, made.as_json()).status_code == 303
+    return {"Cookie": "; ".join(f"{one.name}={one.value}" for one in client.cookies.jar)}
+
+
+def sign_out(client: httpx.Client, _connection: Connection, _name: str) -> None:
+    csrf = client.get("/v1/session").json()["csrf"]
+    assert client.post("/logout", data={"csrf": csrf}).status_code == 303
+
+
+def narrow(_client: httpx.Client, connection: Connection, name: str) -> None:
+    connection.execute(
+        text("UPDATE account SET districts = ARRAY['500103'] WHERE username = :n"), {"n": name}
+    )
+
+
+ENDS: dict[str, tuple[Any, Any]] = {
+    "a revoked key": (by_key, lambda _, c, name: revoke_key(c, name, keys_of(c, name)[-1].id)),
+    "a locked account, by key": (by_key, lambda _, c, name: lock_account(c, name)),
+    "a locked account, by token": (by_token, lambda _, c, name: lock_account(c, name)),
+    "another password": (by_token, lambda _, c, name: set_password(c, name)),
+    "a session signed out of": (by_session, sign_out),
+    "another scope": (by_key, narrow),
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_a_stream_ends_with_what_let_it_in(
+    way: str, server: str, client: httpx.Client, key: Key, owner: Engine
+) -> None:
+    open_by, end = ENDS[way]
+    name = f"listens-{uuid.uuid4().hex[:8]}"
+    with owner.begin() as connection:
+        made = create_account(connection, name, "viewer")
+    with Stream(server, open_by(client, made)) as stream, Stream(server, key("viewer")) as other:
+        assert stream.next()
+        assert other.next()
+        with owner.begin() as connection:
+            end(client, connection, name)
+        began = time.monotonic()
+        while stream.next() is not None:
+            pass
+        assert time.monotonic() - began < 2, "a second is promised, on a machine with time for it"
+        client.cookies.clear()
+        _, sequence = submit(client, key, YUZHONG)
+        assert other.until(sequence), "others go on"
 
 
 @contextmanager
