@@ -28,6 +28,7 @@ from psycopg import sql
 
 from data import postmaster
 from data.cluster import Cluster
+from tests import summary
 
 FOLDER = "yutu-test-"
 TEMPLATE = "yutu_template"
@@ -92,6 +93,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long begins first, so that none of it is left to one worker at the end."""
     turn = {f"tests/{name}.py": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: turn.get(item.nodeid.partition("::")[0], len(turn)))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many cells, hostile files, edits at once and kills there were, where such tests ran."""
+    for line in summary.lines(one for some in terminalreporter.stats.values() for one in some):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

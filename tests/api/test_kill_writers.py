@@ -25,6 +25,7 @@ from data.database import app_engine, owner_engine
 from data.verify import verify
 from tests.data.stored import at, bring, inventory
 from tests.feeds import load_divisions
+from tests.summary import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITERS = 8
@@ -181,7 +182,7 @@ def prepared(empty_database_url: str, tmp_path: Path) -> Iterator[tuple[Engine, 
 
 
 def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
-    prepared: tuple[Engine, str], empty_database_url: str, tmp_path: Path
+    prepared: tuple[Engine, str], empty_database_url: str, tmp_path: Path, record_property: Record
 ) -> None:
     owner, key = prepared
     server = Server(empty_database_url, tmp_path / "server.log")
@@ -203,14 +204,9 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
                 server.start()
         for writer in writers:
             writer.join(60)
-        assert [w.fault for w in writers if w.fault] == []
-        assert not any(w.is_alive() for w in writers)
     finally:
         server.kill()
     acknowledged = [event_id for w in writers for event_id in w.acknowledged]
-    assert server.started >= 3
-    assert sum(w.failures for w in writers) > 0
-    assert all(len(w.acknowledged) >= 2 * BATCH for w in writers)
     with owner.connect() as connection:
         stored = dict(
             connection.execute(
@@ -221,6 +217,13 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
             text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         ).scalar_one()
     missing = [event_id for event_id in acknowledged if stored.get(event_id) != 1]
+    told = {"kills": kills, "acknowledged": len(acknowledged), "lost": len(missing)}
+    record_property("short crash run", told)
+    assert [w.fault for w in writers if w.fault] == []
+    assert not any(w.is_alive() for w in writers)
+    assert server.started >= 3
+    assert sum(w.failures for w in writers) > 0
+    assert all(len(w.acknowledged) >= 2 * BATCH for w in writers)
     assert missing == []
     assert len(acknowledged) == len(set(acknowledged)) == len(stored)
     assert deadlocks == 0

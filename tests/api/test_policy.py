@@ -21,6 +21,7 @@ from api.routing import make_router, served_routes
 from data.api_keys import NARROWER
 from data.tables import ROLES
 from tests.api.conftest import assert_problem
+from tests.summary import Record
 
 pytestmark = pytest.mark.usefixtures("ready")
 Key = Callable[[str], dict[str, str]]
@@ -44,8 +45,9 @@ def matrix() -> list[tuple[Rule, str]]:
 
 @pytest.mark.parametrize(("row", "role"), matrix(), ids=str)
 def test_each_role_gets_exactly_what_the_policy_says(
-    row: Rule, role: str, client: httpx.Client, key: Key
+    row: Rule, role: str, client: httpx.Client, key: Key, record_property: Record
 ) -> None:
+    record_property("matrix", {"cells tested": 1})
     answer = client.request(row.method, filled(row.path), headers=key(ACCOUNT_OF[role]))
     if row.roles is OPEN or role in row.roles:
         # 403 would be the gate, or a handler's own refusal, which must then say so elsewhere
@@ -57,7 +59,10 @@ def test_each_role_gets_exactly_what_the_policy_says(
 
 
 @pytest.mark.parametrize("row", POLICY, ids=str)
-def test_only_the_open_paths_answer_without_credentials(row: Rule, client: httpx.Client) -> None:
+def test_only_the_open_paths_answer_without_credentials(
+    row: Rule, client: httpx.Client, record_property: Record
+) -> None:
+    record_property("matrix", {"cells tested": 1})
     answer = client.request(row.method, filled(row.path))
     assert (row.roles is OPEN) == (row.path in OPEN_PATHS)
     if row.roles is not OPEN:

@@ -50,7 +50,7 @@ def matrix(torture: Torture) -> None:
     byte; with the app's own filter off, and over the tables, by the ordinary tests in a process."""
     site, figures = torture.site(), torture.figures
     accounts = district_accounts(site)
-    cells = 0
+    turn = cells = 0
     for rule in POLICY:
         if rule.path in STREAMS:
             continue
@@ -58,9 +58,9 @@ def matrix(torture: Torture) -> None:
         allowed = rule.roles is OPEN
         figures.check((answer.status_code == 401) != allowed or "login" in rule.path or "token" in rule.path, f"nobody: {answer.status_code} {rule}")  # fmt: skip
         for (role, _), name in accounts.items():
-            if torture.scale < 0.5 and cells % 5:
-                cells += 1
-                continue
+            turn += 1
+            if torture.scale < 0.5 and turn % 5 != 1:
+                continue  # of five cells one in a short run
             cells += 1
             answer = site.ask(rule.method, filled(rule.path), name, what=f"as {role}")
             if allowed or role in (rule.roles or ()):
