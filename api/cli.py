@@ -16,7 +16,8 @@ FAULTS_SHOWN = 20
 
 
 class Commands(LaterGroup):
-    """Every command; the domain's errors are shown as text and not as tracebacks."""
+    """Every command; errors of the domain and of the database are shown as text and not as
+    tracebacks."""
 
     places: ClassVar[Mapping[str, str]] = {
         "run": "service:run_command",
@@ -38,6 +39,14 @@ class Commands(LaterGroup):
             for line in told(error):
                 typer.echo(f"yutu: {line}", err=True)
             raise typer.Exit(2 if isinstance(error, WrongSetting) else 1) from None
+        except Exception as error:
+            from api.commands.database_fault import unavailable  # not for `yutu --help`
+
+            instead = unavailable(error)
+            if instead is None:
+                raise
+            typer.echo(f"yutu: {instead}", err=True)
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(

@@ -64,8 +64,11 @@ def migrate(url: str) -> None:
 
 
 def owner_engine(url: str) -> Engine:
-    """An engine with the owner's rights, for migrations and maintenance."""
-    return create_engine(url, pool_size=2, max_overflow=2, json_serializer=_dumps)
+    """An engine with the owner's rights, for migrations and maintenance. No error of it repeats a
+    parameter: those hold hashes of passwords."""
+    return create_engine(
+        url, pool_size=2, max_overflow=2, json_serializer=_dumps, hide_parameters=True
+    )
 
 
 def app_engine(

@@ -16,9 +16,15 @@ def newest_schema() -> str:
     return str(ScriptDirectory.from_config(alembic_config("")).get_current_head())
 
 
+def has_schema(connection: Connection) -> bool:
+    """Whether the database was ever migrated."""
+    found = connection.execute(text("SELECT to_regclass('alembic_version')")).scalar()
+    return found is not None
+
+
 def has_newest_schema(connection: Connection) -> bool:
     """False also for a database that was never migrated."""
-    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
+    if not has_schema(connection):
         return False
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars()
     return set(found) == {newest_schema()}

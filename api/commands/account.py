@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Connection
 
-from api.commands.private_database import database
+from api.commands.private_database import newest_database
 from data.accounts import (
     NewCredentials,
     all_accounts,
@@ -23,7 +23,6 @@ from data.accounts import (
     unlock_account,
 )
 from data.api_keys import draw_key, keys_of, revoke_key, rotate_key, store_key
-from data.database import owner_engine
 from data.sign_in_limit import forget_failures
 from geo.errors import NotFound
 
@@ -173,13 +172,8 @@ def _password() -> str:
 
 @contextmanager
 def _transaction() -> Iterator[Connection]:
-    with database() as url:
-        engine = owner_engine(url)
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
+    with newest_database() as (_url, engine), engine.begin() as connection:
+        yield connection
 
 
 def _tell(new: NewCredentials) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-from api.commands.private_database import database, stoppable
+from api.commands.private_database import newest_database, stoppable
 from data.database import app_engine
 from data.demo import (
     FACILITIES,
@@ -31,7 +31,7 @@ _STATEMENT_S = 600
 @contextmanager
 def _demo_engine() -> Iterator[Engine]:
     check_allowed(DatabaseSettings.load(), DemoSettings.load())
-    with database() as url:
+    with newest_database() as (url, _):
         engine = app_engine(url, pool_size=3, statement_timeout_s=_STATEMENT_S)
         try:
             yield engine

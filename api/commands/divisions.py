@@ -14,8 +14,7 @@ import geopandas as gpd
 import typer
 from sqlalchemy import Engine
 
-from api.commands.private_database import database
-from data.database import owner_engine
+from api.commands.private_database import newest_database
 from data.default_divisions import ensure_default_divisions
 from data.division_changes import DivisionsChanged, Validity, import_districts, import_zones
 from data.file_faults import faults_of
@@ -161,12 +160,8 @@ def _load_default(file: Path | None) -> None:
 
 @contextmanager
 def _owner() -> Iterator[Engine]:
-    with database() as url:
-        engine = owner_engine(url)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
+    with newest_database() as (_url, engine):
+        yield engine
 
 
 def _tell(changed: DivisionsChanged, what: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from api.bbox import parse_bbox
-from api.commands.private_database import database
+from api.commands.private_database import newest_database
 from api.export_part import SituationDocument, write_wanted
 from api.language import parse_at
 from data.accounts import Account
@@ -67,7 +67,7 @@ def export_command(
     )
     packs = load_packs()
     situation = SituationDocument(packs, SituationSettings.load())
-    with database() as url:
+    with newest_database() as (url, _):
         engine = app_engine(url, pool_size=2, statement_timeout_s=600)
         try:
             manifest = write_wanted(engine, account, wanted, packs, situation, file, suffix, lang)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-from api.commands.private_database import database
+from api.commands.private_database import newest_database
 from data.database import app_engine, reading
 from data.divisions import districts_frame, require_divisions, version_at
 from data.facilities import import_facilities
@@ -73,7 +73,7 @@ def facilities_command(
         rows = facility_rows(
             table, kind=kind, mapping=columns, synthetic=synthetic, partial=partial
         )
-    with database() as url, faults_of(file):
+    with newest_database() as (url, _), faults_of(file):
         engine = app_engine(url, pool_size=2)
         try:
             locator = _locator(engine)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Engine
 
-from api.commands.private_database import database
+from api.commands.private_database import newest_database
 from api.messages import rejected_rows
 from data.accounts import Account, all_accounts
 from data.attachments import FOLDER
@@ -79,7 +79,7 @@ def incidents_command(
     if file is None:
         raise InvalidInput([Fault("name a file, or --template FILE", None, "FILE")])
     sweep_scratch()
-    with database() as url, scratch_folder("import") as folder:
+    with newest_database() as (url, _), scratch_folder("import") as folder:
         engine = app_engine(url, pool_size=2)
         step = _Step()
         try:

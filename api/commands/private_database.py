@@ -10,9 +10,10 @@ from types import FrameType
 
 from sqlalchemy import Engine
 
+from api.commands.database_fault import NO_SCHEMA, OLD_SCHEMA
 from data.cluster import Cluster
 from data.database import owner_engine
-from data.schema_version import has_newest_schema
+from data.schema_version import has_newest_schema, has_schema
 from data.settings import DatabaseSettings, PathsSettings
 from geo.errors import Unavailable
 
@@ -58,7 +59,7 @@ def newest_database() -> Iterator[tuple[str, Engine]]:
         try:
             with engine.connect() as connection:
                 if not has_newest_schema(connection):
-                    raise Unavailable("the schema is not the newest; run yutu db migrate")
+                    raise Unavailable(OLD_SCHEMA if has_schema(connection) else NO_SCHEMA)
             yield url, engine
         finally:
             engine.dispose()

@@ -28,7 +28,7 @@ def include_object(obj: Any, name: str | None, kind: str, reflected: bool, to: A
 
 
 def run() -> None:
-    engine = create_engine(context.config.attributes["url"])
+    engine = create_engine(context.config.attributes["url"], hide_parameters=True)
     with engine.connect() as connection:
         context.configure(
             connection=connection,
