@@ -26,6 +26,8 @@ GEOM_CHECK = """        sa.CheckConstraint(
             name=op.f("ck_facility_geom"),
         ),
 """
+RESCUE_CHECK = """        sa.CheckConstraint("rescue_code ~ '^[0-9]{6}$'", name=op.f("ck_facility_rescue_code")),
+"""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,14 @@ MUTATIONS = [
         GEOM_CHECK,
         "",
         "tests/data/test_schema.py::test_no_facility_stands_at_an_impossible_place",
+    ),
+    Mutation(
+        "any other CHECK of a table",
+        FIRST,
+        RESCUE_CHECK,
+        "",
+        "tests/data/test_walls.py"
+        "::test_the_migrations_build_every_wall_that_is_written_down_and_no_other",
     ),
     Mutation(
         "the end of a revoked key",

@@ -22,6 +22,7 @@ from data.database import alembic_config, app_engine, libpq_url, owner_engine
 from data.rulepacks import load_packs
 from data.settings import SituationSettings
 from data.verify import verify
+from data.walls import meant_walls, read_walls, wall_faults
 from tests.api.conftest import served
 
 FIRST = "0001"
@@ -115,6 +116,8 @@ def test_a_database_of_the_first_schema_comes_to_the_newest_with_everything_it_h
         assert counts(first) == held, f"{revision} added or lost rows"
         assert states(first) == known, revision
     command.check(config)  # raises when the tables are not those of the code
+    with first.connect() as connection:
+        assert wall_faults(read_walls(connection), meant_walls()) == []
 
     report = verify(first, deep=True)
     assert report.clean, "\n".join(report.lines())
