@@ -19,7 +19,7 @@ from cql2 import Expr
 from tipg.collections import Column, PgCollection
 
 from api.ogc_pool import CITY_READER, SCHEMA, ReaderPool
-from api.ogc_query import unknown_property
+from api.ogc_query import PLAUSIBLE_NAME, unknown_property
 from geo.errors import Fault, InvalidInput
 
 STRUCTURE_S = 2.0
@@ -228,7 +228,11 @@ def checked_filter(node: Any, columns: Mapping[str, str], depth: int = 0) -> Any
     if "op" in node:
         if node["op"] not in OPERATORS:
             known = ", ".join(sorted(OPERATORS))
-            raise _refused(f"uses {str(node['op'])[:60]}, which is not taken; those are {known}")
+            named = str(node["op"])
+            if not PLAUSIBLE_NAME.fullmatch(named):
+                told = f"uses an operator or a function that is not taken; those are {known}"
+                raise _refused(told)
+            raise _refused(f"uses {named}, which is not taken; those are {known}")
         args = node.get("args")
         return {"op": node["op"], "args": checked_filter(args, columns, depth + 1)}
     if "bbox" in node:

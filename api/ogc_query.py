@@ -27,7 +27,7 @@ FILTER_CHARACTERS_MAX = 200_000
 FILTER_BRACKETS_MAX = 10
 FILTER_NEGATIONS_MAX = 100
 FILTER_OPERATORS_MAX = 2_000
-NAME_CHARACTERS_TOLD = 60
+PLAUSIBLE_NAME = re.compile(r"[a-z_]{1,32}")
 NAMES_CHARACTERS_TOLD = 300
 PARSED_UNTIL = re.compile(r" *--> ([0-9]{1,9}):([0-9]{1,9})\n", re.ASCII)
 OPERATOR = re.compile(r"[-+*/^%|]|and|or|div", re.IGNORECASE)
@@ -152,9 +152,12 @@ def _known(names: Iterable[str], columns: Collection[str]) -> None:
 
 
 def unknown_property(names: Iterable[str], columns: Iterable[str]) -> str:
-    """The reason why properties are refused, with those there are."""
-    told = ", ".join(name[:NAME_CHARACTERS_TOLD] or '""' for name in names)
+    """The reason why properties are refused, with those there are. Only what looks like the name
+    of one is repeated: anything can stand in its place, also somebody's number."""
+    told = ", ".join(name for name in names if PLAUSIBLE_NAME.fullmatch(name))
     known = ", ".join(columns)
+    if not told:
+        return f"names a property that this collection does not have; it has {known}"
     return (
         f"names {told[:NAMES_CHARACTERS_TOLD]}, which this collection does not have; it has {known}"
     )

@@ -78,9 +78,18 @@ def parse_crs(text: str | None) -> str:
     match = re.fullmatch(r"EPSG0*(\d{4,6})", key)
     if match and int(match[1]) in _WGS84_EPSG | _CGCS2000_EPSG:
         return f"EPSG:{int(match[1])}"
-    shown = text.strip()[:60]
-    raise CrsError([Fault(f"coordinate system {shown!r} is not accepted; say one of {ACCEPTED}",
+    told = f" {text.strip()!r}" if _is_plausible(text) else ""
+    raise CrsError([Fault(f"coordinate system{told} is not accepted; say one of {ACCEPTED}",
                           None, "crs")])  # fmt: skip
+
+
+def _is_plausible(text: str) -> bool:
+    """Whether it looks like the name of a system: only then is it repeated to whoever gave it."""
+    name = text.strip()
+    return (
+        re.fullmatch(r"(?:[^\W_]|[-:_ ]){1,24}", name) is not None
+        and sum(one.isnumeric() for one in name) <= 6
+    )
 
 
 def name_of_crs(stated: Any) -> str:
@@ -95,14 +104,14 @@ def name_of_crs(stated: Any) -> str:
     try:
         system = pyproj.CRS.from_user_input(stated)
     except pyproj.exceptions.CRSError as error:
-        raise CrsError(
-            [Fault(f"unknown coordinate system {str(stated)[:60]!r}", None, "crs")]
-        ) from error
+        told = f" {stated.strip()!r}" if isinstance(stated, str) and _is_plausible(stated) else ""
+        raise CrsError([Fault(f"unknown coordinate system{told}", None, "crs")]) from error
     authority = system.to_authority(min_confidence=70)
     if authority is None and system.is_bound and system.source_crs is not None:
         authority = system.source_crs.to_authority(min_confidence=70)
     if authority is None:
-        raise CrsError([Fault(f"coordinate system {system.name[:60]!r} has no EPSG code; "
+        told = f" {system.name.strip()!r}" if _is_plausible(system.name) else ""
+        raise CrsError([Fault(f"coordinate system{told} has no EPSG code; "
                               f"convert the file to one of {ACCEPTED}", None, "crs")])  # fmt: skip
     return parse_crs(":".join(authority))
 

@@ -240,6 +240,32 @@ def test_a_refusal_names_the_parameter_the_property_and_those_there_are(
     assert re.search("[\u4e00-\u9fff]", in_chinese)
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sortby": "SECRET13800138000"},
+        {"sortby": "-state,13800138000"},
+        {"properties": "<script>13800138000"},
+        {"geom-column": "13800138000"},
+        {"filter": "SECRET13800138000 = 1"},
+        {"filter": "SECRET13800138000(5) = 1"},
+        {"crs": "13800138000"},
+    ],
+    ids=str,
+)
+def test_a_refusal_repeats_nothing_that_cannot_be_a_name(
+    params: dict[str, str], client: httpx.Client, key: Key
+) -> None:
+    for lang in ("en", "zh"):
+        answer = client.get(
+            "/ogc/collections/facilities/items",
+            headers=key("planner"),
+            params=params | {"lang": lang},
+        )
+        assert_problem(answer, 400)
+        assert "13800138000" not in answer.text
+
+
 def test_garbage_on_the_list_of_collections_and_in_tiles_is_a_400(
     client: httpx.Client, key: Key
 ) -> None:

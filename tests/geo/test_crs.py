@@ -96,6 +96,46 @@ def test_a_missing_or_unplaceable_system_raises_and_lists_the_accepted_ones(text
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize(
+    "text", ["EPSG:2381", "WGS72", "北京54", "Pulkovo_1942 zone-18", " UTM 48N "]
+)
+def test_what_looks_like_the_name_of_a_system_is_repeated(text):
+    for name in (parse_crs, name_of_crs):
+        with pytest.raises(CrsError) as caught:
+            name(text)
+    with pytest.raises(CrsError, match="not accepted") as caught:
+        parse_crs(text)
+    assert f"coordinate system {text.strip()!r} is" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>13800138000",
+        "13800138000",
+        "EPSG:13800138",
+        "138 0013 8000",
+        "a" * 25,
+        "EPSG:4326; DROP",
+        'PROJCS["13800138000"]',
+    ],
+)
+def test_what_cannot_be_the_name_of_a_system_is_not_repeated(text):
+    with pytest.raises(CrsError, match="coordinate system is not accepted; say one of") as caught:
+        parse_crs(text)
+    assert text[:20] not in str(caught.value)
+    with pytest.raises(CrsError) as caught:
+        name_of_crs(text)
+    assert text[:20] not in str(caught.value)
+
+
+def test_the_name_in_a_file_s_own_definition_is_not_repeated_when_it_is_none():
+    local = 'LOCAL_CS["SECRET 13800138000",UNIT["metre",1]]'
+    with pytest.raises(CrsError, match="coordinate system has no EPSG code") as caught:
+        name_of_crs(local)
+    assert "SECRET" not in str(caught.value)
+
+
 def test_every_accepted_epsg_code_is_on_one_of_the_two_datums_and_east_first_round_trips():
     for code in sorted(crs._WGS84_EPSG | crs._CGCS2000_EPSG):
         system = pyproj.CRS.from_epsg(code)
