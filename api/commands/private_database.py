@@ -25,16 +25,19 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def database() -> Iterator[str]:
+def database(*, make: bool = False) -> Iterator[str]:
     """The owner's URL while the block runs; a private server we started is stopped after it.
 
-    Raises InvalidInput for settings, Unavailable when PostgreSQL cannot be started.
+    Only with `make` a folder that has no database gets one. Raises InvalidInput for settings,
+    Unavailable when there is none, or when PostgreSQL cannot be started.
     """
     settings, paths = DatabaseSettings.load(), PathsSettings.load()
     url = settings.sqlalchemy_url
     if url is not None:
         yield url
         return
+    if not make and not (paths.cluster / "PG_VERSION").exists():  # a mistyped YUTU_VAR
+        raise Unavailable(f"there is no database in {paths.var}; yutu run makes one")
     cluster = Cluster.of(paths)
     stopping = threading.Event()
     watcher = threading.Thread(target=cluster.watch, args=(stopping,), name="postgres", daemon=True)

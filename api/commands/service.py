@@ -35,7 +35,7 @@ def run_command() -> None:
         check_settings()
         server = ServerSettings.load()
         bound = listen(server.host, server.port)  # before the slow part: the port may be taken
-        with bound, database() as url:
+        with bound, database(make=True) as url:
             configuration = Configuration.load(url)
             migrate(url)
             make_accounts(configuration)

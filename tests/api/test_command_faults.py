@@ -74,7 +74,7 @@ def test_every_command_is_looked_at_here() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files; the process keeps its log and its port."""
+    """A folder with the files, for YUTU_VAR too; the process keeps its log and takes any port."""
     monkeypatch.setattr("api.logs.configure", lambda: None)
     monkeypatch.setenv("PORT", "0")
     monkeypatch.setenv("YUTU_DEMO", "1")
@@ -109,6 +109,16 @@ def test_a_database_without_the_schema_is_told_with_the_command_that_makes_it(
         line = said(called(command, arguments, folder))
         assert "schema" in line, (command, line)
         assert line.endswith("; run yutu db migrate"), (command, line)
+
+
+def test_a_folder_without_a_database_is_told_and_gets_none(folder: Path) -> None:
+    backup = {"db backup": "{folder}/backup", "db backup --stop": "{folder}/backup"}
+    for command, arguments in (CALLS | backup).items():
+        line = said(called(command, arguments, folder))
+        var = folder / "var"
+        assert line == f"yutu: there is no database in {var}; yutu run makes one", command
+        assert not (var / "postgres").exists()
+    assert not (folder / "backup").exists()
 
 
 def test_a_database_that_cannot_be_reached_is_told(
