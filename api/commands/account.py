@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -13,6 +13,7 @@ import typer
 from sqlalchemy import Connection
 
 from api.commands.private_database import newest_database
+from data.account_scope import require_districts, unknown_operators
 from data.accounts import (
     NewCredentials,
     all_accounts,
@@ -46,6 +47,8 @@ def add_command(
     """Make an account and print its password and API key, this once."""
     with _transaction() as connection:
         new = create_account(connection, username, role, district, operator)
+        strange = _known_scope(connection, district, operator)
+    _tell_strange(strange)
     _tell(new)
 
 
@@ -139,6 +142,8 @@ def keys_add_command(
             operators=operator or None,
             expires_at=expires_at,
         )
+        strange = _known_scope(connection, district or (), operator or ())
+    _tell_strange(strange)
     _show({"id": key_id, "username": username, "label": label, "api_key": new})
 
 
@@ -174,6 +179,19 @@ def _password() -> str:
 def _transaction() -> Iterator[Connection]:
     with newest_database() as (_url, engine), engine.begin() as connection:
         yield connection
+
+
+def _known_scope(
+    connection: Connection, districts: Sequence[str], operators: Sequence[str]
+) -> list[str]:
+    """The operators that nothing is known of; raises InvalidInput for districts that are none."""
+    require_districts(connection, districts)
+    return unknown_operators(connection, operators)
+
+
+def _tell_strange(operators: Sequence[str]) -> None:
+    for one in operators:
+        typer.echo(f"yutu: no facility and no return of {one} is known yet", err=True)
 
 
 def _tell(new: NewCredentials) -> None:

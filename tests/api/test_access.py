@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
 from api.account_book import AccountBook
@@ -20,7 +20,7 @@ from api.credentials import SESSION_COOKIE
 from api.deps import Configuration
 from data.accounts import create_account
 from data.api_keys import draw_key, keys_of, revoke_key, store_key
-from data.database import app_engine
+from data.database import app_engine, owner_engine
 from data.sign_in_limit import PAIR_FAILURES
 from tests.api.conftest import Credentials, assert_problem, served
 from tests.api.test_credentials import bearer, get_token, sign_in
@@ -221,6 +221,44 @@ def test_the_commands_make_list_rotate_and_revoke_keys(
     assert made["api_key"] not in json.dumps(listed)
     assert "no account nobody" in shell("keys", "list", "nobody", code=1)
     shell("keys", "add", "device", "--label", "x", "--role", "commander", code=1)
+
+
+def test_a_scope_that_is_not_known_here_is_refused_or_told(
+    divided_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YUTU_DATABASE_URL", divided_database_url)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        found = CliRunner().invoke(cli, ["account", *words])
+        return found.exit_code, found.stdout, found.stderr
+
+    refused = "is a district of no divisions loaded here\n"
+    field = ("--role", "field", "--district")
+    strange = run("add", "strange", *field, "999999", "--district", "500103")
+    assert strange == (1, "", f"yutu: district: 999999 {refused}")
+    assert run("add", "known", *field, "500103", "--operator", "*")[::2] == (0, "")
+    before = run("add", "early", "--role", "utility", "--operator", "nobody_at_all")
+    assert before[::2] == (0, "yutu: no facility and no return of nobody_at_all is known yet\n")
+    assert json.loads(before[1])["username"] == "early"
+    key = ("keys", "add", "early", "--label", "x")
+    assert run(*key, "--district", "999999") == (1, "", f"yutu: district: 999999 {refused}")
+    assert run(*key, "--operator", "nobody_at_all")[::2] == before[::2]
+    assert run(*key, "--district", "500103")[::2] == (0, "")
+    listed = json.loads(run("list")[1])
+    assert {one["username"] for one in listed} == {"known", "early"}  # what was refused left none
+    assert len(json.loads(run("keys", "list", "early")[1])) == 3
+    engine = owner_engine(divided_database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "WITH p AS (INSERT INTO placement (key) VALUES ('test') RETURNING id)"
+                " INSERT INTO counter_group"
+                " (placement_id, kind, operator, network, main_grid, synthetic)"
+                " SELECT id, 'base_station', 'nobody_at_all', '', false, false FROM p"
+            )
+        )
+    engine.dispose()
+    assert run(*key, "--operator", "nobody_at_all")[::2] == (0, "")
 
 
 def test_the_commands_change_passwords_lock_and_unlock(
