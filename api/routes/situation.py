@@ -30,7 +30,7 @@ from geo.errors import Fault, InvalidInput, Unavailable
 
 WAIT_S = 2.0
 KEEPALIVE_S = 15.0
-STILL_S = 0.5
+STILL_S = 0.4
 
 router = make_router("situation")
 
@@ -142,6 +142,8 @@ class EventStream(StreamingResponse):
     async def _let_in_no_more(self) -> None:
         while await self._still():
             await asyncio.sleep(STILL_S)
+        self._listener.offer([None])
+        await asyncio.sleep(STILL_S)  # for the end to be sent; one that does not read is cut off
 
 
 def _last_event_id(given: str | None) -> int | None:
