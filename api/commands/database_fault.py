@@ -15,14 +15,14 @@ NO_SCHEMA = "the database has no schema yet; run yutu db migrate"
 OLD_SCHEMA = "the schema is not the newest; run yutu db migrate"
 CHARACTERS_SHOWN = 300
 
-#: What a statement finds missing: a table, a column, a function, a type, the role it works as.
+#: What a statement finds missing although the schema says it is the newest: a table, a column, a
+#: function, a type. Their messages hold names alone.
 _UNKNOWN = (
     errors.UndefinedTable,
     errors.UndefinedColumn,
     errors.UndefinedFunction,
     errors.UndefinedObject,
     errors.InvalidSchemaName,
-    errors.InvalidParameterValue,
 )
 _BUSY = (errors.LockNotAvailable, errors.DeadlockDetected, errors.QueryCanceled)
 
@@ -42,8 +42,10 @@ def _reason(error: psycopg.Error) -> str:
     if error.sqlstate is None and isinstance(error, psycopg.OperationalError):
         why = _first_line(str(error))
         return f"the database cannot be reached: {why}; is YUTU_DATABASE_URL right?"
-    if isinstance(error, _UNKNOWN):
-        return OLD_SCHEMA
+    if isinstance(error, _UNKNOWN) or (
+        isinstance(error, errors.InvalidParameterValue) and said.startswith('role "')
+    ):
+        return f"the schema is not whole: {said}; yutu db check names what is missing"
     if isinstance(error, errors.InsufficientPrivilege):
         return f"{said}: YUTU_DATABASE_URL must name the owner of the database"
     if isinstance(error, _BUSY):

@@ -165,8 +165,12 @@ def test_a_schema_of_a_newer_version_is_told(
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
-        ("SELECT * FROM nothing_of_this_name", "the schema is not the newest; run yutu db migrate"),
-        ("SET ROLE nobody_of_this_name", "the schema is not the newest; run yutu db migrate"),
+        (
+            "SELECT * FROM absent WHERE a = 'secret'",
+            'the schema is not whole: relation "absent" does not exist; yutu db check names',
+        ),
+        ("SET ROLE absent", 'the schema is not whole: role "absent" does not exist; yutu db check'),
+        ("SET lock_timeout = 'secret'", "refused it: InvalidParameterValue (22023)"),
         ("SET statement_timeout = 1; SELECT pg_sleep(1)", "is busy"),
         (
             "CREATE TEMP TABLE t (a text CHECK (a <> 'secret')); INSERT INTO t VALUES ('secret')",
