@@ -158,7 +158,7 @@ def create_account(
 
     Raises InvalidInput for a malformed name, role, scope or weak password, Conflict if it exists.
     """
-    _check(username, role, districts, password)
+    _check(username, role, districts, operators, password)
     new = new or _draw(username, districts, password)
     added = connection.execute(
         text(
@@ -267,7 +267,13 @@ def _draw(username: str, districts: Sequence[str], password: str | None) -> NewC
     )
 
 
-def _check(username: str, role: str, districts: Sequence[str], password: str | None) -> None:
+def _check(
+    username: str,
+    role: str,
+    districts: Sequence[str],
+    operators: Sequence[str],
+    password: str | None,
+) -> None:
     faults = []
     if not USERNAME.fullmatch(username):
         rule = "is 1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a letter"
@@ -278,6 +284,9 @@ def _check(username: str, role: str, districts: Sequence[str], password: str | N
         districts and all(re.fullmatch(r"\d{6}", code, re.ASCII) for code in districts)
     ):
         faults.append(Fault("is * or district codes of six digits", None, "districts"))
+    # the database is told a scope as a list parted by commas
+    if tuple(operators) != CITY and not all(one and not set(one) & set(",*") for one in operators):
+        faults.append(Fault("is * or operators, each without a comma or *", None, "operators"))
     if password is not None:
         faults += password_faults(password, username)
     if faults:

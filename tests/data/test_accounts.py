@@ -163,6 +163,13 @@ def test_a_malformed_account_is_refused(
     assert [fault.field for fault in caught.value.faults] == [field]
 
 
+@pytest.mark.parametrize("operator", ["a,b", "", "*", "a*"])
+def test_an_operator_that_would_be_read_as_others_is_refused(owner: Engine, operator: str) -> None:
+    with owner.begin() as connection, pytest.raises(InvalidInput) as caught:
+        create_account(connection, "held", "utility", operators=["grid", operator])
+    assert [fault.field for fault in caught.value.faults] == ["operators"]
+
+
 def test_a_short_password_is_refused_and_a_long_one_is_never_hashed(owner: Engine) -> None:
     with owner.begin() as connection, pytest.raises(InvalidInput):
         create_account(connection, "short", "viewer", password="eleven-char")
