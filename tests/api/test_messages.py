@@ -119,9 +119,9 @@ def test_a_thousand_faults_are_told_in_a_tenth_of_a_second() -> None:
     faults = [Fault(f"{n + 1} is more than total, {n}", n, "down") for n in range(500)]
     faults += [Fault(f"no entry is like the text {n}", n, "x") for n in range(500)]
     catalogue()
-    began = time.perf_counter()
+    began = time.thread_time()
     rows = rejected_rows(faults, "zh")
-    took_s = time.perf_counter() - began
+    took_s = time.thread_time() - began
     assert rows[3]["reason"] == "down：4 大于 total 的 3；x：no entry is like the text 3"
     assert took_s < 0.1
 

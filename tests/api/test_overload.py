@@ -36,8 +36,10 @@ from tests.conftest import QUICK, make_short_folder
 from tests.data.stored import at, bring
 from tests.feeds import INSIDE, YUZHONG, facility
 
-WITHIN_S = 2.5
-HEALTH_S = 0.25
+# `make torture` holds the service to 2.5 s and 0.25 s. Here it is a thread among its eighty clients in
+# one interpreter, beside other tests; without the limits these take 5.4 s, or for ever.
+WITHIN_S = 4.0
+HEALTH_S = 2.5
 
 
 @pytest.fixture(scope="module")

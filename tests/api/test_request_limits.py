@@ -128,10 +128,10 @@ def test_counting_costs_next_to_nothing_and_no_round_trip(
         raise AssertionError("a request asked the database")
 
     monkeypatch.setattr(engine.pool, "connect", never)
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(20_000):
         one.take("quick", 5)
-    assert (time.perf_counter() - started) / 20_000 < 100e-6
+    assert (time.thread_time() - started) / 20_000 < 100e-6
 
 
 @pytest.fixture(scope="module")

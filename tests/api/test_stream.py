@@ -338,7 +338,7 @@ def test_a_stream_ends_with_what_let_it_in(
         began = time.monotonic()
         while stream.next() is not None:
             pass
-        assert time.monotonic() - began < 2, "a second is promised, on a machine with time for it"
+        assert time.monotonic() - began < 4, "a second is promised, and held to by make torture"
         client.cookies.clear()
         _, sequence = submit(client, key, YUZHONG)
         assert other.until(sequence), "others go on"
@@ -364,7 +364,7 @@ def test_ending_the_services_ends_every_stream_at_once(
         for stream in streams:
             while stream.next(2) is not None:
                 pass
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 4  # a stream says something each 15 s at the latest
         assert_problem(httpx.get(url + URL, headers=key("viewer")), 503)
 
 

@@ -15,20 +15,21 @@ from data.patience import give_time
 from data.waits import ALLOWANCE_S, CURRENT, LEAST_S, MIB, Waits, at_most
 
 LOCK = text("SELECT pg_advisory_xact_lock(71)")
-MOST_S = 1.5
+MOST_S = 2.5
 LEFT_S = 0.4
-SLACK_S = 0.3
+#: What a busy machine may take besides; with it, less than without an allowance.
+SLACK_S = 1.0
 
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
-    """Two connections; a lock may be waited for 1.5 s, of a request usually one."""
+    """Two connections; a lock may be waited for 2.5 s, of a request usually two."""
     made = app_engine(
         database_url,
         pool_size=2,
         acquire_timeout_s=MOST_S,
         lock_timeout_s=MOST_S,
-        usual_lock_timeout_s=1,
+        usual_lock_timeout_s=2,
     )
     yield made
     made.dispose()
@@ -74,16 +75,19 @@ def ask_for_the_lock(connection: Connection) -> float:
 
 def test_waits_add_up_and_the_last_still_has_a_moment(waits: Waits) -> None:
     assert at_most(0.3) == 0.3
+    began = time.monotonic()
     with waits.drawn(), waits.drawn():  # a wait within a wait is one
         time.sleep(0.1)
-    assert LEFT_S - 0.15 < waits.left_s <= LEFT_S - 0.1
+    took_s = time.monotonic() - began
+    assert LEFT_S - took_s <= waits.left_s <= LEFT_S - 0.1
     waits.left_s = -5
     assert at_most(10) == LEAST_S
 
 
 def test_a_request_has_waited_since_it_came_and_more_for_a_large_body() -> None:
-    waits = Waits(time.monotonic() - 1)
-    assert ALLOWANCE_S - 1.1 < waits.left_s <= ALLOWANCE_S - 1
+    came_at = time.monotonic() - 1
+    waits = Waits(came_at)
+    assert ALLOWANCE_S - (time.monotonic() - came_at) <= waits.left_s <= ALLOWANCE_S - 1
     waits.allow(10 * MIB)
     assert waits.at_most(5) == 5
     assert at_most(5) == 5  # outside of a request

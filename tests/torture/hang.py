@@ -91,12 +91,11 @@ def _works(site: Site) -> bool:
 def _one_backend(site: Site) -> None:
     """A single stopped backend holds whoever has its connection, and nobody else."""
     pid = postmaster.pid(site.cluster.data_dir)
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    backends = [
-        int(one)
-        for one in children
-        if b"postgres: postgres yutu" in Path(f"/proc/{one}/cmdline").read_bytes()
-    ]
+    backends = []
+    for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
+            if b"postgres: postgres yutu" in Path(f"/proc/{one}/cmdline").read_bytes():
+                backends.append(int(one))
     stopped = backends[len(backends) // 2]
     held: list[str] = []
     answers: list[int] = []
