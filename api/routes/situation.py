@@ -25,7 +25,6 @@ from data.accounts import Account
 from data.builder import localised
 from data.database import reading
 from data.situation import document, moment_at, shown_at
-from data.waits import at_most
 from geo.errors import Fault, InvalidInput, Unavailable
 
 WAIT_S = 2.0
@@ -59,7 +58,7 @@ async def read_situation(
     found = situations.latest(lang)
     if found is None or (min_sequence is not None and found.sequence < min_sequence):
         wanted = min_sequence or 0
-        found = await run_in_threadpool(situations.wait_for, lang, wanted, at_most(WAIT_S))
+        found = await run_in_threadpool(situations.wait_for, lang, wanted, WAIT_S)
         if found is None:
             raise Unavailable(f"the situation has not reached sequence {wanted} yet; ask again")
     return tagged_answer(request, *bytes_told_to(found.body, found.etag, account))

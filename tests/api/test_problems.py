@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -281,7 +282,10 @@ def test_every_problem_is_json_that_a_program_can_read(
 
 def test_serving_goes_on_after_an_application_stops(app: FastAPI, credentials: Credentials) -> None:
     with served(app) as url:
-        assert httpx.get(f"{url}/ready").status_code == 200
+        deadline = time.monotonic() + 20
+        while httpx.get(f"{url}/ready").status_code != 200:
+            assert time.monotonic() < deadline, "no situation is built"
+            time.sleep(0.05)
 
 
 READS = [
