@@ -170,7 +170,9 @@ def test_logs_hold_no_telephone_number(log_lines: io.StringIO, phone: str) -> No
     except ValueError as error:
         log.error("internal error", exc_info=error)
     written = log_lines.getvalue()
-    assert len(written.splitlines()) == 3
+    # the server may still tell of a request of the test before
+    mine = [line for line in written.splitlines() if '"event":"request"' not in line]
+    assert len(mine) == 3
     assert phone not in written
     assert re.sub(r"\D", "", phone)[-8:] not in written
     assert '"class":"builtins.ValueError"' in written
